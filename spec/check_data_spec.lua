@@ -68,7 +68,7 @@ describe("check_data", function()
     shell(("tar -C '%s' -cf '%s/x.tar' photos"):format(root, root))
     local result = run(root .. "/x.tar")
     assert.equal(1, result.code)
-    assert.truthy(result.out:find "x.tar/cat/2.jpg: not an image that is known", result.out)
+    assert.truthy(result.out:find "x.tar/cat/2.jpg: not a known kind of image", result.out)
   end)
   it("looks through the splits of an archive", function()
     write "train/cat/1.jpg"

@@ -166,7 +166,7 @@ describe("a damaged file", function()
     check.fails(function() decode(text(file "jpeg 420"):sub(1, 800)) end, "a truncated JPEG: it ends at byte 800")
     check.fails(function() decode(text(file "jpeg 420"):sub(1, 50)) end, "a JPEG that ends within its header")
     check.fails(function() decode(text(file "pgm"):sub(1, 500)) end, "a truncated P5 image: 500 bytes are too few for")
-    check.fails(function() decode "P2 2 1 9 3 10" end, "a damaged P2 image: no level of 0 to 9 before byte 13")
+    check.fails(function() decode "P2 2 1 9 3 10" end, "a damaged P2 image: expected a level from 0 to 9 before")
     check.fails(function() decode "P6 2 x 255 " end, "a damaged P6 image: its header")
   end)
 end)
@@ -181,9 +181,9 @@ describe("a file that is no JPEG, PNG or PNM is named:", function()
     end)
   end
   for bytes, what in pairs {
-    [""] = "an empty file", ["\0\0\0\0\0"] = "nothing but zeros %(5 bytes%)",
+    [""] = "an empty file", ["\0\0\0\0\0"] = "only zeros %(5 bytes%)",
     ["\n <!DOCTYPE HTML><html>"] = "an HTML page", ["<svg/>"] = "an SVG",
-    ["\0\0\0\28ftypheic"] = "a HEIC", ["hello"] = "not an image that is known: it begins with the bytes 68 65 6c 6c 6f",
+    ["\0\0\0\28ftypheic"] = "a HEIC", ["hello"] = "not a known kind of image: it begins with the bytes 68 65 6c 6c 6f",
     ["version https://git-lfs.github.com/spec/v1"] = "a Git LFS pointer",
   } do
     it(what, function() check.fails(function() decode(bytes) end, what) end)

@@ -126,16 +126,16 @@ describe("cld.image", function()
   it("says what is wrong with an instruction", function()
     local mistakes = {
       ["there is no instruction 'turn'"] = { { "turn" } },
-      ["contrast has 1 numbers, got 0"] = { { "contrast" } },
-      ["resample: the box must lie in the image or can"] =
+      ["contrast takes 1 numbers, got 0"] = { { "contrast" } },
+      ["resample: the box must be inside the image or can"] =
         { { "window", 0, 0, 3, 3, 0, 0, 0 }, { "resample", 0, 0, 4, 4, 4, 4, 0, 0, 4, 4, 1, 0 } },
-      ["resample: the box must lie in the image or canvas"] =
+      ["resample: the box must be inside the image or canvas"] =
         { { "resample", 0, 0, 18, 4, 4, 4, 0, 0, 4, 4, 1, 0 } },
-      ["resample: the window must lie in what the box becomes"] =
+      ["resample: the window must be inside the resized box"] =
         { { "resample", 0, 0, 4, 4, 4, 4, 0, 1, 4, 4, 1, 0 } },
       ["erase needs normalize before it"] = { { "erase", 0, 0, 1, 1, 0, 0, 0 } },
       ["only erase may follow normalize, not grey"] = { { "normalize", 0, 0, 0, 1, 1, 1, 0 }, { "grey" } },
-      ["erase: the part must lie in the view"] =
+      ["erase: the part must be inside the view"] =
         { { "normalize", 0, 0, 0, 1, 1, 1, 0 }, { "erase", 0, 10, 1, 7, 0, 0, 0 } },
       ["brightness: the factor must be 0 to 1e6"] = { { "brightness", 0 / 0 } },
       ["affine: the matrix must be finite"] = { { "affine", 1, 0, 1 / 0, 0, 1, 0, 0, 0, 0, 1 } },

@@ -38,7 +38,7 @@ describe("cld.image.read", function()
     process.write(at "some.gif", text(fixture["other:GIF"]))
     fails("some.gif", "a GIF; JPEG, PNG, PPM and PGM are read")
     process.write(at "\27[31m", "x")
-    check.fails(function() cld.image.read(at "\27[31m") end, "\\x1b%[31m': not an image")
+    check.fails(function() cld.image.read(at "\27[31m") end, "\\x1b%[31m': not a known kind of image")
   end)
 
   it("does not wait for a FIFO, and refuses devices", function()

@@ -93,8 +93,9 @@ cld_tensor *cld_pca(cld_tensor *x, int64_t dims) {
         return cld_fail_null(CLD_INVALID, "pca: expected at least 2 rows (n, d), f32 or f64, got %s",
                              cld_describe(&x->a));
     if (dims < 1 || dims > x->a.shape[0] || dims > x->a.shape[1])
-        return cld_fail_null(CLD_INVALID, "pca: %lld components of %s; expected at most its rows and columns",
-                             (long long)dims, cld_describe(&x->a));
+        return cld_fail_null(
+            CLD_INVALID, "pca: %lld components of %s; expected at most as many as it has rows and columns",
+            (long long)dims, cld_describe(&x->a));
     CLD_AUTO cld_tensor *constant = cld_tensor_detach(x);
     CLD_AUTO cld_tensor *here = constant ? cld_tensor_as(constant, CLD_F32, cld_cpu_backend()) : NULL;
     CLD_AUTO cld_tensor *mean = here ? cld_mean(here, (int[]){0}, 1, true) : NULL;

@@ -163,7 +163,8 @@ static cld_status check(const cld_tensor *x, const cld_tsne_params *p) {
                         1 << 24);
     if (!(p->perplexity >= 1 && p->perplexity < (double)x->a.shape[0]))
         return cld_fail(CLD_INVALID,
-                        "tsne: a perplexity of %g for %lld points; expected from 1 to less than these",
+                        "tsne: a perplexity of %g for %lld points; expected at least 1, and less than the "
+                        "number of points",
                         p->perplexity, (long long)x->a.shape[0]);
     if (!(p->angle >= 0 && p->angle <= 0.7))
         return cld_fail(CLD_INVALID, "tsne: the angle is %g; expected 0 to 0.7", p->angle);

@@ -73,11 +73,11 @@ static cld_status fail_unknown(const uint8_t *bytes, size_t length) {
     if (what) return cld_fail(CLD_INVALID, "%s; JPEG, PNG, PPM and PGM are read", what);
     size_t zeros = 0;
     while (zeros < length && bytes[zeros] == 0) zeros++;
-    if (zeros == length) return cld_fail(CLD_INVALID, "nothing but zeros (%zu bytes)", length);
+    if (zeros == length) return cld_fail(CLD_INVALID, "only zeros (%zu bytes)", length);
     char shown[3 * 8 + 1] = "";
     for (size_t i = 0; i < length && i < 8; i++)
         snprintf(shown + 3 * i, sizeof shown - 3 * i, " %02x", bytes[i]);
-    return cld_fail(CLD_INVALID, "not an image that is known: it begins with the bytes%s", shown);
+    return cld_fail(CLD_INVALID, "not a known kind of image: it begins with the bytes%s", shown);
 }
 
 cld_status cld_picture_open(cld_picture *p, const void *file, size_t length) {
@@ -99,7 +99,7 @@ cld_status cld_picture_open(cld_picture *p, const void *file, size_t length) {
     if (p->height < 1 || p->width < 1)
         return cld_fail(CLD_INVALID, "an image without pixels (%d x %d)", p->height, p->width);
     if ((int64_t)p->height * p->width > CLD_PICTURE_MAX_PIXELS)
-        return cld_fail(CLD_INVALID, "an image of %d x %d pixels; at most %d in all are read", p->height,
+        return cld_fail(CLD_INVALID, "an image of %d x %d pixels; at most %d in all can be read", p->height,
                         p->width, CLD_PICTURE_MAX_PIXELS);
     return CLD_OK;
 }
@@ -113,13 +113,13 @@ cld_status cld_picture_decode(cld_pixels *out, const cld_picture *p, cld_rect pa
         return cld_fail(CLD_INVALID, "a part of %d x %d pixels from (%d, %d) is not in an image of %d x %d",
                         part.height, part.width, part.top, part.left, p->height, p->width);
     if (shrink != 1 && shrink != 2 && shrink != 4 && shrink != 8)
-        return cld_fail(CLD_INVALID, "images are shrunk by 1, 2, 4 or 8, not by %d", shrink);
+        return cld_fail(CLD_INVALID, "images can be shrunk by 1, 2, 4 or 8, not by %d", shrink);
     switch (p->kind) {
     case CLD_PICTURE_JPEG: return cld_jpeg_decode(out, p, part, shrink, scratch);
     case CLD_PICTURE_PNG: return cld_png_decode(out, p, part, scratch);
     case CLD_PICTURE_PNM: return cld_pnm_decode(out, p, part, scratch);
     }
-    return cld_fail(CLD_INVALID, "an image of no kind that is known");
+    return cld_fail(CLD_INVALID, "an image of unknown kind");
 }
 
 cld_status cld_picture_upright(cld_pixels *out, const cld_pixels *pixels, int orientation,

@@ -64,7 +64,7 @@ cld_status cld_jpeg_open(cld_picture *p) {
             p->orientation = cld_exif_orientation(segment + 6, length - 8);
         at += length;
     }
-    return framed ? CLD_OK : cld_fail(CLD_INVALID, "a JPEG without the size of its image");
+    return framed ? CLD_OK : cld_fail(CLD_INVALID, "a JPEG without the image's size");
 }
 
 /* ---- libjpeg ------------------------------------------------------------------------------------------- */
@@ -274,9 +274,9 @@ static cld_status work(decoder *d) {
     jpeg_read_header(jpeg, TRUE);
     if (d->ended) return fail_short(d);
     if ((int)jpeg->image_height != p->height || (int)jpeg->image_width != p->width)
-        return cld_fail(CLD_INVALID, "a damaged JPEG: two sizes of one image");
+        return cld_fail(CLD_INVALID, "a damaged JPEG: it gives two sizes");
     if (jpeg->num_components == 2 || jpeg->num_components > 4)
-        return cld_fail(CLD_INVALID, "a JPEG of %d channels; 1, 3 and 4 are read", jpeg->num_components);
+        return cld_fail(CLD_INVALID, "a JPEG of %d channels; 1, 3 or 4 can be read", jpeg->num_components);
     CLD_TRY(check_length(d));
     bool cmyk = jpeg->num_components == 4;
     jpeg->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;

@@ -96,7 +96,7 @@ static cld_status work(decoder *d) {
     png_read_info(png, d->info);
     if ((int64_t)png_get_image_height(png, d->info) != p->height ||
         (int64_t)png_get_image_width(png, d->info) != p->width)
-        return cld_fail(CLD_INVALID, "a damaged PNG: two sizes of one image");
+        return cld_fail(CLD_INVALID, "a damaged PNG: it gives two sizes");
 
     bool interlaced = png_get_interlace_type(png, d->info) != PNG_INTERLACE_NONE;
     int top = interlaced ? 0 : d->part.top;
@@ -113,7 +113,7 @@ static cld_status work(decoder *d) {
     png_read_update_info(png, d->info);
     size_t stride = (size_t)p->width * 3;
     if (png_get_rowbytes(png, d->info) != stride)
-        return cld_fail(CLD_INVALID, "a PNG of a kind that is not read");
+        return cld_fail(CLD_INVALID, "a PNG of a kind that cannot be read");
 
     uint8_t *data = cld_scratch_reserve(d->scratch, (size_t)(bottom - top) * stride);
     if (!data) return CLD_NOMEM;

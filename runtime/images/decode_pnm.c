@@ -92,8 +92,8 @@ static cld_status decode_plain(uint8_t *data, const cld_picture *p, const pnm *h
             level = read_number(p, &at);
         if (level < 0 && at >= p->length) return fail_short(p, h);
         if (level < 0 || level > h->most)
-            return cld_fail(CLD_INVALID, "a damaged P%d image: no level of 0 to %d before byte %zu", h->digit,
-                            h->most, at);
+            return cld_fail(CLD_INVALID, "a damaged P%d image: expected a level from 0 to %d before byte %zu",
+                            h->digit, h->most, at);
         if (i < first * channels) continue;
         uint8_t value = scaled(h, channels == 1, level);
         for (int c = 0; c < copies; c++) *to++ = value;

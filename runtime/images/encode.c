@@ -51,7 +51,7 @@ static cld_status guarded(encoder *e, cld_status (*work)(encoder *)) {
 static void jpeg_failed(j_common_ptr jpeg) {
     char message[JMSG_LENGTH_MAX];
     jpeg->err->format_message(jpeg, message);
-    cld_fail(jpeg->err->msg_code == JERR_OUT_OF_MEMORY ? CLD_NOMEM : CLD_INVALID, "no JPEG can be made: %s",
+    cld_fail(jpeg->err->msg_code == JERR_OUT_OF_MEMORY ? CLD_NOMEM : CLD_INVALID, "cannot make a JPEG: %s",
              message);
     longjmp(((encoder *)jpeg->client_data)->escape, 1);
 }
@@ -113,7 +113,7 @@ static cld_status encode_jpeg(encoder *e) {
 /* ---- PNG ----------------------------------------------------------------------------------------------- */
 
 static void png_failed(png_structp png, png_const_charp message) {
-    cld_fail(strcasestr(message, "memory") ? CLD_NOMEM : CLD_INVALID, "no PNG can be made: %s", message);
+    cld_fail(strcasestr(message, "memory") ? CLD_NOMEM : CLD_INVALID, "cannot make a PNG: %s", message);
     longjmp(((encoder *)png_get_error_ptr(png))->escape, 1);
 }
 
@@ -162,7 +162,7 @@ static cld_status encode_ppm(encoder *e) {
 cld_status cld_picture_encode(uint8_t **bytes, size_t *length, cld_picture_kind kind,
                               const uint8_t *interleaved, int height, int width, int quality) {
     if (height < 1 || width < 1 || (int64_t)height * width > CLD_PICTURE_MAX_PIXELS)
-        return cld_fail(CLD_INVALID, "an image to write has 1 to %d pixels, got %d x %d",
+        return cld_fail(CLD_INVALID, "an image to write must have 1 to %d pixels, got %d x %d",
                         CLD_PICTURE_MAX_PIXELS, height, width);
     encoder e = {.interleaved = interleaved, .height = height, .width = width, .quality = quality};
     cld_status status = kind == CLD_PICTURE_JPEG  ? encode_jpeg(&e)

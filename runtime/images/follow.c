@@ -82,7 +82,7 @@ static cld_status follow_each(cld_tensor *out, const cld_tensor *images, const c
     for (int64_t i = 0; i < n && status == CLD_OK; i++) {
         int64_t row = rows ? ((const int64_t *)rows->a.data)[i] : i;
         if (row < 0 || row >= shape[0]) {
-            status = cld_fail(CLD_INVALID, "follow_all: row %lld of %lld images", (long long)row,
+            status = cld_fail(CLD_INVALID, "follow_all: there is no row %lld in %lld images", (long long)row,
                               (long long)shape[0]);
             break;
         }
@@ -123,16 +123,16 @@ cld_tensor *cld_image_follow_all(cld_tensor *images, cld_tensor *rows, const cld
                              cld_describe(a));
     if (rows && (rows->a.dtype != CLD_I64 || rows->a.ndim != 1 || rows->a.shape[0] != n ||
                  !cld_is_contiguous(&rows->a) || cld_device(rows) != cld_device(images)))
-        return cld_fail_null(CLD_INVALID, "follow_all: rows must be i64[%lld] where the images are; got %s",
+        return cld_fail_null(CLD_INVALID, "follow_all: rows must be i64[%lld] on the images' device; got %s",
                              (long long)n, cld_describe(&rows->a));
     if (!rows && n > a->shape[0])
-        return cld_fail_null(CLD_INVALID, "follow_all: %lld views of %lld images", (long long)n,
+        return cld_fail_null(CLD_INVALID, "follow_all: %lld views, but only %lld images", (long long)n,
                              (long long)a->shape[0]);
     for (int64_t i = 0; i < n; i++) {
         const cld_view *v = view_at(views, stride, i);
         if (v->height != views->height || v->width != views->width || !is_normalized(v))
             return cld_fail_null(CLD_INVALID,
-                                 "follow_all: every view must be normalized, and as large as the first");
+                                 "follow_all: every view must be normalized and of the first one's size");
     }
     bool here = cld_device(images) == cld_cpu_backend();
     int64_t shape[] = {n, 3, n ? views->height : 0, n ? views->width : 0};

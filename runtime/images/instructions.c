@@ -50,9 +50,9 @@ cld_status cld_image_instruction(cld_view_instruction *out, const char *name, co
     }
     bool fits = forms[op].numbers == count || (op == CLD_VIEW_TAP_BLUR && count >= 1 && count <= 12);
     if (!fits && op == CLD_VIEW_TAP_BLUR)
-        return cld_fail(CLD_INVALID, "follow: tap_blur has 1 to 12 numbers, got %d", count);
+        return cld_fail(CLD_INVALID, "follow: tap_blur takes 1 to 12 numbers, got %d", count);
     if (!fits)
-        return cld_fail(CLD_INVALID, "follow: %s has %d numbers, got %d", name, forms[op].numbers, count);
+        return cld_fail(CLD_INVALID, "follow: %s takes %d numbers, got %d", name, forms[op].numbers, count);
     const double *n = numbers;
     *out = (cld_view_instruction){.op = op};
     switch ((cld_view_op)op) {
@@ -138,11 +138,11 @@ static const char *mistake_in(const cld_view_instruction *s, int height, int wid
         const int32_t *w = s->resample.window;
         if (!(top >= 0 && left >= 0 && s->resample.height > 0 && s->resample.width > 0 &&
               top + s->resample.height <= (float)height && left + s->resample.width <= (float)width))
-            return "the box must lie in the image or canvas";
+            return "the box must be inside the image or canvas";
         if (!cld__image_is_side(s->resample.out_height) || !cld__image_is_side(s->resample.out_width))
             return "the size must be 1 to 65535";
         if (!cld__image_holds(w[0], w[1], w[2], w[3], s->resample.out_height, s->resample.out_width))
-            return "the window must lie in what the box becomes";
+            return "the window must be inside the resized box";
         if (s->resample.filter != CLD_FILTER_BILINEAR && s->resample.filter != CLD_FILTER_BICUBIC)
             return "the filter must be 1 (bilinear) or 2 (bicubic)";
         return NULL;
@@ -152,7 +152,7 @@ static const char *mistake_in(const cld_view_instruction *s, int height, int wid
             if (!is_level(s->window.fill[i])) return "fill must be 0 to 255";
         if (abs(s->window.top) > CLD_IMAGE_SIDE || abs(s->window.left) > CLD_IMAGE_SIDE ||
             !cld__image_is_side(s->window.height) || !cld__image_is_side(s->window.width))
-            return "the size must be 1 to 65535, the corner at most so far away";
+            return "the size must be 1 to 65535, top and left -65535 to 65535";
         return NULL;
     case CLD_VIEW_BRIGHTNESS:
     case CLD_VIEW_CONTRAST:
@@ -180,7 +180,7 @@ static const char *mistake_in(const cld_view_instruction *s, int height, int wid
         return NULL;
     case CLD_VIEW_ERASE:
         if (!cld__image_holds(s->erase.top, s->erase.left, s->erase.height, s->erase.width, height, width))
-            return "the part must lie in the view";
+            return "the part must be inside the view";
         return NULL;
     default: return NULL;
     }

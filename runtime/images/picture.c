@@ -53,7 +53,7 @@ static cld_tensor *decode(const void *bytes, size_t length, const cld_rect *part
     cld_rect all = {0, 0, p.height, p.width};
     CLD_TRY_NULL(cld_picture_decode(&pixels, &p, part ? *part : all, shrink, &decoded->scratch));
     if (!upright || p.orientation == 1) return tensor_of(&pixels, part ? *part : all, decoded);
-    if (part) return cld_fail_null(CLD_INVALID, "a part of an image is not turned upright");
+    if (part) return cld_fail_null(CLD_INVALID, "only a whole image can be turned upright, not a part");
     CLD_TRY_NULL(cld_picture_upright(&up, &pixels, p.orientation, &turned->scratch));
     return tensor_of(&up, (cld_rect){0, 0, up.full_height, up.full_width}, turned);
 }
