@@ -58,7 +58,7 @@ endif
 $(BUILD)/setup.done: FORCE
 	@mkdir -p $(@D)
 	@if ! command -v apt-get dpkg-query >/dev/null; then \
-	    echo "setup: no apt-get here. Install what these Debian packages hold, then run make:"; \
+	    echo "setup: there is no apt-get. Install the contents of these Debian packages, then run make:"; \
 	    echo "  $(PACKAGES)"; \
 	else \
 	    for p in $(PACKAGES); do \
@@ -71,7 +71,7 @@ $(BUILD)/setup.done: FORCE
 	        $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing || \
 	        { echo "setup: failed; as root: apt-get install$$missing"; exit 1; }; \
 	    else \
-	        echo "setup: every package is there"; \
+	        echo "setup: all packages are installed"; \
 	    fi; \
 	fi
 	@touch $@
@@ -189,7 +189,7 @@ $(BUILD)/flags: FORCE
 	    $(call found,zlib,zlib.h,,zlib1g-dev); \
 	    $(call found,libedit,histedit.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
 	    $(call found,libcurl,curl/curl.h,$(or $(CURL_CFLAGS),--none),libcurl4-openssl-dev, (without it: no downloads)); \
-	    $(call found,libarchive,archive.h,$(or $(ARCHIVE_CFLAGS),--none),libarchive-dev, (without it: no archives but .tar, no .npz, and no PyTorch files but legacy ones)); \
+	    $(call found,libarchive,archive.h,$(or $(ARCHIVE_CFLAGS),--none),libarchive-dev, (without it: no archives except .tar and no .npz; of PyTorch files only legacy ones)); \
 	    $(call found,protobuf-c,protobuf-c/protobuf-c.h,$(or $(PROTOBUF_CFLAGS),--none),libprotobuf-c-dev protobuf-c-compiler, (without it: no ONNX and no TensorBoard files)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
