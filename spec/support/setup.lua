@@ -27,8 +27,8 @@ busted.subscribe({ "test", "start" }, function(element)
     run(...)
     local after = alive(before)
     if after > before then
-      error(("leak: %d tensors alive before this test, %d after it. A tensor that outlives its test (an upvalue, a"
-        .. " module's cache, a loader that was not closed) is let go of before the test ends"):format(before, after), 0)
+      error(("leak: %d tensors alive before this test, %d after it. Release a tensor that outlives its test (an"
+        .. " upvalue, a module's cache, a loader that was not closed) before the test ends"):format(before, after), 0)
     end
   end
   return nil, true
