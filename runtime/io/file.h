@@ -50,8 +50,7 @@ cld_status cld_writer_patch(cld_writer *w, uint64_t offset, const void *data, si
 cld_status cld_writer_commit(cld_writer *w);
 void cld_writer_abandon(cld_writer *w); /* leaves the thread's error record alone */
 
-/* A warning about one of this thread's successful commits, or NULL. Each is returned once, and a process has only
- * one. */
+/* A warning about this thread's successful commits, or NULL. It is returned once, and only once per process. */
 const char *cld_writer_warning(void);
 
 /* A file opened for reading. */
