@@ -358,7 +358,7 @@ demo demo-images demo-moco: all
 
 # ---- checks ------------------------------------------------------------------
 
-include spec/programs.mk spec/fuzz/fuzz.mk spec/interop/tensorboard.mk
+include spec/programs.mk spec/fuzz/fuzz.mk
 
 # SPEC=spec/x_spec.lua runs one file. Several run JOBS at a time, the longest first. Ends with "N passed, N failed".
 SPEC ?= spec
@@ -414,6 +414,11 @@ pictures: demo
 # Has PyTorch, torchvision, onnxruntime and safetensors read our files, in $PEER_PYTHON or python3.
 test-interop: all
 	$(Q)$(BUILD)/cldlua spec/interop/check.lua
+
+# Has TensorBoard's own readers read runs that were killed and resumed, if PYTHON has TensorBoard.
+PYTHON ?= python3
+test-interop-tensorboard: all
+	$(Q)$(BUILD)/cldlua spec/interop/tensorboard.lua $(PYTHON)
 
 # Jobs of several ranks: every recipe on 1 to 4 ranks, 200 kills, two machines made of namespaces, a real Slurm. Takes
 # forty minutes and ends with "N passed, N failed". RANKS_CHECK="--only kills --count 20" runs a part of it.
@@ -472,5 +477,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test test-interop asan lint bench bench-ranks bench-pretrain bench-tsne demo-check select-check report-check pictures ranks-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test test-interop test-interop-tensorboard asan lint bench bench-ranks bench-pretrain bench-tsne demo-check select-check report-check pictures ranks-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE

@@ -113,7 +113,7 @@ TEST_PROGRAMS := $(HOST_PROGRAMS) $(addprefix $(BUILD)/spec/,pty server rank wat
                  $(CUDA_CHECKS)
 
 # Decoding image files, beside direct calls of libjpeg and libpng.
-$(BUILD)/bench/decode: spec/bench/decode.c $(call OBJ,$(wildcard runtime/data/decode*.c) runtime/data/encode.c runtime/io/slurp.c \
+$(BUILD)/bench/decode: spec/bench/decode.c $(call OBJ,$(wildcard runtime/images/decode*.c) runtime/images/encode.c runtime/io/slurp.c \
                        $(addprefix runtime/core/,error.c text.c scratch.c))
 	@mkdir -p $(@D)
 	@echo "  CC    $@"

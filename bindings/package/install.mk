@@ -60,7 +60,7 @@ deb: all
 
 # build/package/cldlua-VERSION-1.rockspec, and the sources that it builds. ROCK_URL: where they are to be fetched from.
 rock:
-	$(Q)sh bindings/package/rock.sh '$(BUILD)' '$(VERSION)' '$(COMMIT)'
+	$(Q)sh bindings/package/rock.sh '$(BUILD)' '$(VERSION)' '$(COMMIT)' $(filter spec/%.mk,$(MAKEFILE_LIST))
 
 # Both installed and used; with MIRROR=http://deb.debian.org/debian, as root, in a clean Debian too.
 package-check: deb rock

@@ -1,14 +1,16 @@
 #!/bin/sh
-# rock.sh BUILD VERSION COMMIT: BUILD/package/cldlua-VERSION.tar.gz, the sources, and cldlua-VERSION-1.rockspec, by which
-# luarocks builds them with this Makefile; and if luarocks is here, both in one file, cldlua-VERSION-1.src.rock.
+# rock.sh BUILD VERSION COMMIT MAKEFILE...: BUILD/package/cldlua-VERSION.tar.gz, the sources with the Makefile and those of
+# spec/ that it includes, and cldlua-VERSION-1.rockspec, by which luarocks builds them; and if luarocks is here, both in one
+# file, cldlua-VERSION-1.src.rock.
 # ROCK_URL is where the archive can be fetched; without it the rockspec names the file.
 set -eu
 package=$1/package version=$2 commit=$3
 name=cldlua-$version
+shift 3
 mkdir -p "$package"
 rm -f "$package"/cldlua-*.rockspec "$package"/cldlua-*.src.rock "$package"/cldlua-*.tar.gz
 tar --sort=name --owner=0 --group=0 --numeric-owner --transform "s|^|$name/|" -czf "$package/$name.tar.gz" \
-  Makefile README.md LICENSE runtime bindings lua recipes kernels spec/programs.mk spec/fuzz/fuzz.mk
+  Makefile README.md LICENSE runtime bindings lua recipes kernels "$@"
 md5=$(md5sum <"$package/$name.tar.gz")
 cat >"$package/$name-1.rockspec" <<ROCKSPEC
 rockspec_format = "3.0"

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "runtime/data/decode.h"
+#include "runtime/images/decode.h"
 #include "runtime/io/slurp.h"
 
 enum { HEIGHT = 360, WIDTH = 480, IMAGES = 16, ROUNDS = 25 };
