@@ -1,16 +1,16 @@
 /* The tape in Lua: backward, no_grad, the precision, and Functions with a backward of their own.
  *
- * A Function's Lua backward runs inside the C engine, which must not be jumped out of: it is called
- * protected, and its error travels on as a status until t:backward() raises it. */
+ * A Function's Lua backward runs inside the C engine, which a Lua error must not jump out of: it is called
+ * protected, and its error is passed on as a status until t:backward() raises it. */
 #include "bindings/tensor.h"
 
 #include <string.h>
 
 /* ---- grad mode ----------------------------------------------------------------------------------------- */
 
-#define GRAD_MODE "cld.grad_mode" /* a guard: its scope ends when it is closed, or else collected */
+#define GRAD_MODE "cld.grad_mode" /* a guard: its scope ends when it is closed or collected */
 
-/* Its user value is the scope of temporaries to enter again at the end, if any. */
+/* The user value is the scope of temporaries to enter again at the end, if any. */
 typedef struct grad_mode {
     cld_grad_scope scope;
     bool open;
@@ -51,17 +51,17 @@ static int with_grad_mode(lua_State *L, bool enabled) {
     return results;
 }
 
-/* --- cld.no_grad(f, ...) -> f's results, cld.no_grad() -> guard: f(...) with recording off; or off until
- * the end of the block with `local _ <close> = cld.no_grad()`.
+/* --- cld.no_grad(f, ...) -> f's results, cld.no_grad() -> guard: calls f(...) with recording off;
+ * `local _ <close> = cld.no_grad()` keeps it off until the end of the block.
  *
  *     local w = cld.ones(2):requires_grad_()
  *     print(cld.no_grad(function() return w * 2 end).requires_grad)  --> false */
 static int no_grad(lua_State *L) { return with_grad_mode(L, false); }
-/* --- cld.enable_grad(f, ...) -> f's results, cld.enable_grad() -> guard: recording on again inside of
+/* --- cld.enable_grad(f, ...) -> f's results, cld.enable_grad() -> guard: turns recording on again inside
  * no_grad. */
 static int enable_grad(lua_State *L) { return with_grad_mode(L, true); }
 
-/* --- cld.is_grad_enabled() -> boolean: whether ops are recorded. */
+/* --- cld.is_grad_enabled() -> boolean: whether operations are recorded. */
 static int is_grad_enabled(lua_State *L) {
     lua_pushboolean(L, cld_grad_enabled());
     return 1;
@@ -69,16 +69,16 @@ static int is_grad_enabled(lua_State *L) {
 
 /* ---- precision ----------------------------------------------------------------------------------------- */
 
-/* --- cld.precision() -> "fp32", "tf32", "bf16" or "fp16": what convolutions round their factors to. */
+/* --- cld.precision() -> "fp32", "tf32", "bf16" or "fp16": the format that convolutions round their operands to. */
 static int precision(lua_State *L) {
     cldL_check_count(L, 0);
     lua_pushstring(L, cld_precision_name(cld_get_precision()));
     return 1;
 }
 
-/* --- cld.set_precision(name) -> text: what convolutions and what comes between them round to: "fp32",
- * "tf32" (on CUDA), "bf16" or "fp16"; returns the one before. Weights, losses and optimizers stay in f32;
- * fp16 needs the optimizer's loss scale, which :step(loss) applies. */
+/* --- cld.set_precision(name) -> text: sets the format that convolutions and the layers between them round
+ * to: "fp32", "tf32" (on CUDA), "bf16" or "fp16". Returns the previous one. Weights, losses and optimizers
+ * stay in f32; fp16 needs the optimizer's loss scale, which :step(loss) applies. */
 static int set_precision(lua_State *L) {
     cld_precision p;
     cldL_check_status(L, cld_precision_parse(luaL_checkstring(L, 1), &p));
@@ -89,7 +89,7 @@ static int set_precision(lua_State *L) {
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
-/* Where a Function's backward runs: the coroutine that called t:backward() or sgd:step(loss). */
+/* The coroutine in which a Function's backward runs: the one that called t:backward() or sgd:step(loss). */
 static _Thread_local lua_State *backward_caller;
 
 lua_State *cldL_begin_backward(lua_State *L) {
@@ -102,10 +102,10 @@ void cldL_end_backward(lua_State *outer) { backward_caller = outer; }
 
 lua_State *cldL_backward_state(lua_State *main) { return backward_caller ? backward_caller : main; }
 
-/* --- x:backward([gradient]), x:backward{gradient =, retain_graph = false}: follows the tape from x, which
- * has one element unless its gradient is given, and adds to the .grad of every leaf that requires one. The
- * graph is gone after it unless retain_graph. There is no create_graph: gradients are not differentiated
- * again. */
+/* --- x:backward([gradient]), x:backward{gradient =, retain_graph = false}: follows the tape from x and adds
+ * to the .grad of every leaf that requires a gradient. x must have one element unless its gradient is given.
+ * The graph is freed afterwards unless retain_graph is true. There is no create_graph: gradients cannot be
+ * differentiated again. */
 int cldL_backward_method(lua_State *L) {
     static const char *const names[] = {"gradient", "retain_graph", "create_graph", NULL};
     cld_tensor *x = cldL_check_tensor(L, 1), *gradient = NULL;
@@ -141,7 +141,7 @@ typedef struct call_params {
     int reference;
 } call_params;
 
-/* ctx:save(a, b, ...): kept for backward, where ctx.saved is {a, b, ...} again. */
+/* ctx:save(a, b, ...): keeps tensors for backward, where ctx.saved is {a, b, ...}. */
 static int context_save(lua_State *L) {
     int count = lua_gettop(L) - 1;
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -162,7 +162,7 @@ typedef struct backward_call {
     cld_tensor **din;
 } backward_call;
 
-/* Push a gradient for output i: zeros where none arrived. */
+/* Push the gradient of output i: zeros if none arrived. */
 static void push_output_gradient(lua_State *L, const backward_call *c, int i) {
     const cld_array *meta = &c->node->output_meta[i];
     cld_tensor **out = cldL_new_tensor(L);
@@ -190,7 +190,7 @@ static int call_backward(lua_State *L) {
     lua_pushvalue(L, 3);
     luaL_checkstack(L, n->outputs + n->inputs + LUA_MINSTACK, "gradients");
     for (int i = 0; i < n->outputs; i++) push_output_gradient(L, c, i);
-    int base = lua_gettop(L) - n->outputs - 1; /* below the function: results begin there */
+    int base = lua_gettop(L) - n->outputs - 1; /* below the function: the results begin there */
     lua_call(L, n->outputs + 1, n->inputs);
     lua_pushnil(L);
     lua_setfield(L, 3, "saved");
@@ -226,7 +226,7 @@ static void function_destroy(cld_node *n) {
     luaL_unref(p->main, LUA_REGISTRYINDEX, p->reference);
 }
 
-/* Record the call: the context is at 2, the arguments from 3 on, the results (views of their own) from first on. */
+/* Record the call: the context is at 2, the arguments start at 3, the results (views of their own) at first. */
 static void record_call(lua_State *L, int arguments, int first, int results) {
     int count = arguments > results ? arguments : results;
     cld_tensor **inputs = lua_newuserdatauv(L, 2 * (size_t)count * sizeof *inputs, 0),
@@ -242,7 +242,7 @@ static void record_call(lua_State *L, int arguments, int first, int results) {
     int reference = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_op *op = lua_touserdata(L, lua_upvalueindex(1));
     cld_node *n = cld_record(&op->op, outputs, results, inputs, arguments);
-    if (!n) { /* integer results; or out of memory, which backward will report */
+    if (!n) { /* integer results, or out of memory: backward will report that */
         luaL_unref(L, LUA_REGISTRYINDEX, reference);
         return;
     }
@@ -264,7 +264,7 @@ static int function_call(lua_State *L) {
     int arguments = lua_gettop(L);
     const lua_op *op = lua_touserdata(L, lua_upvalueindex(1));
     luaL_checkstack(L, 2 * arguments + LUA_MINSTACK, "arguments");
-    for (int i = 1; i <= arguments; i++) /* the context may keep any, and what forward makes */
+    for (int i = 1; i <= arguments; i++) /* the context may keep any of them, and what forward makes */
         if (cldL_test_tensor(L, i)) cldL_forget_tensor(L, i);
     push_grad_mode(L, false);
     lua_insert(L, 1);
@@ -301,9 +301,9 @@ static int function_call(lua_State *L) {
     return results;
 }
 
-/* --- cld.Function{name =, forward =, backward =} -> function: a function of tensors with a gradient of its
- * own. forward(ctx, ...) returns its results; backward(ctx, gradient of each result...) the gradient of each
- * argument, nil for those that have none. Both run with recording off. Keep tensors for backward with
+/* --- cld.Function{name =, forward =, backward =} -> function: a function of tensors with its own gradient.
+ * forward(ctx, ...) returns its results; backward(ctx, gradient of each result...) returns the gradient of
+ * each argument, nil for those without one. Both run with recording off. Keep tensors for backward with
  * ctx:save: a result kept as a field of ctx would keep the whole graph alive.
  *
  *     local double = cld.Function {

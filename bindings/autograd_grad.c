@@ -13,7 +13,7 @@ void cldL_check_no_create_graph(lua_State *L, int arg, const char *function) {
                    function);
 }
 
-/* The list of tensors at arg, of which a single one may take the place; what must not be collected is on the stack. */
+/* The list of tensors at arg, or a single tensor. What must not be collected is on the stack. */
 static cld_tensor **check_tensors(lua_State *L, int arg, int *count) {
     if (cldL_test_tensor(L, arg)) {
         lua_createtable(L, 1, 0);
@@ -24,7 +24,7 @@ static cld_tensor **check_tensors(lua_State *L, int arg, int *count) {
     return cldL_check_list(L, arg, count);
 }
 
-/* The gradients in the field grad_outputs, one tensor or a list with nil or false where the default will do. */
+/* The gradients in the field grad_outputs: one tensor, or a list with nil or false for the default. */
 static cld_tensor **check_grad_outputs(lua_State *L, int arg, int count) {
     cld_tensor **list = lua_newuserdatauv(L, sizeof *list * (size_t)count, 0);
     for (int i = 0; i < count; i++) list[i] = NULL;
@@ -58,9 +58,10 @@ static int unused_input(lua_State *L, int number, const cld_tensor *x) {
 }
 
 /* --- cld.autograd.grad(outputs, inputs[, {grad_outputs, retain_graph = false, allow_unused = false}]) ->
- * {gradient, ...}: as torch.autograd.grad: of the sum of the outputs, each times its entry in grad_outputs,
- * with regard to each input, a leaf or what is on the tape. No .grad changes. outputs and inputs: a tensor,
- * or a list. An input that the outputs do not depend on is an error, or with allow_unused false in the list.
+ * {gradient, ...}: as torch.autograd.grad: the gradients of the sum of the outputs, each times its entry in
+ * grad_outputs, with respect to each input, which is a leaf or a tensor on the tape. No .grad changes. outputs
+ * and inputs are a tensor or a list of tensors. An input that the outputs do not depend on is an error; with
+ * allow_unused its entry is false.
  *
  *     local x = cld.tensor({ 3 }):requires_grad_()
  *     print(cld.autograd.grad(x:square():sum(), x)[1]:item())  --> 6.0 */
@@ -79,7 +80,7 @@ int cldL_grad(lua_State *L) {
     luaL_checkstack(L, LUA_MINSTACK, "gradients");
     lua_createtable(L, count, 0);
     int results = lua_gettop(L);
-    for (int i = 0; i < count; i++) { /* boxes first, so that nothing is lost by an error */
+    for (int i = 0; i < count; i++) { /* boxes first, so that an error leaks nothing */
         out[i] = NULL;
         cldL_new_tensor(L);
         lua_rawseti(L, results, i + 1);
@@ -106,7 +107,7 @@ int cldL_grad(lua_State *L) {
 
 #define HOOK "cld.hook"
 
-/* What the runtime holds: the Lua function, in the registry. */
+/* What the runtime holds of a hook: the Lua function's reference in the registry. */
 typedef struct hook_context {
     lua_State *main;
     int function;
@@ -155,12 +156,12 @@ static void hook_destroy(void *context) {
 }
 
 /* --- x:register_hook(f) -> handle: f(gradient) is called in each backward (and cld.autograd.grad) when x's
- * gradient is complete, of a leaf before it is added to .grad; handle:remove() ends that. f returns nil, or
- * what takes the gradient's place; it must not change it in place. In an accumulated step it is called for
- * each :add(loss), with that part; in the precision fp16 with the gradient times the loss scale. In a
- * captured step f runs at the capture alone, and the device repeats what f did with tensors. net:to(device)
- * makes other leaves: register after it. A hook of a result goes with its graph, a leaf's with the leaf: one
- * whose function holds the leaf itself keeps it alive until :remove().
+ * gradient is complete; for a leaf, before it is added to .grad. handle:remove() ends that. f returns nil, or
+ * a replacement for the gradient; it must not change the gradient in place. In an accumulated step f is
+ * called for each :add(loss), with that part's gradient; in precision fp16 the gradient is multiplied by the
+ * loss scale. In a captured step f runs only at the capture, and the device repeats what f did with tensors.
+ * net:to(device) makes new leaves: register after it. The hook of a result is freed with its graph, the hook
+ * of a leaf with the leaf; but if f itself holds the leaf, the hook keeps it alive until :remove().
  *
  *     local x = cld.ones(2):requires_grad_()
  *     x:register_hook(function(gradient) return gradient * 10 end)

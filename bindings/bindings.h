@@ -1,7 +1,7 @@
 /* Lua <-> C: what every binding file shares.
  *
- * A binding unwraps its arguments, calls one runtime function, wraps the result; no logic. Userdata are made first
- * and filled in second, so that a Lua error in between leaks nothing:
+ * A binding unwraps its arguments, calls one runtime function and wraps the result; it has no logic. Userdata are
+ * made first and filled second, so that a Lua error in between leaks nothing:
  *
  *     static int tensor_exp(lua_State *L) {
  *         cld_tensor *x = cldL_check_tensor(L, 1);
@@ -28,36 +28,38 @@
 #define CLDL_TENSOR "cld.tensor"
 #define CLDL_DTYPES "f32 f64 bf16 f16 i64 i32 u8" /* for messages */
 
-/* The tensor at arg; a Lua error names the function, the argument and the actual type; closed tensors too. */
+/* The tensor at arg. Anything else, even a closed tensor, is a Lua error that names the function, the argument and
+ * the actual type. */
 cld_tensor *cldL_check_tensor(lua_State *L, int arg);
 cld_tensor *cldL_opt_tensor(lua_State *L, int arg);  /* NULL for none or nil */
 cld_tensor *cldL_test_tensor(lua_State *L, int arg); /* NULL for anything else */
-/* Push an empty tensor userdata; fill *it. Tells the collector of the bytes of earlier ones. */
+/* Push an empty tensor userdata, which the caller fills. Collects garbage first if many bytes were allocated. */
 cld_tensor **cldL_new_tensor(lua_State *L);
 /* Push a tensor, taking over the reference (NULL raises the thread's error). */
 int cldL_push_tensor(lua_State *L, cld_tensor *t);
 
 /* The scopes of temporaries, scope.c. */
-void cldL_note_tensor(lua_State *L);            /* the coroutine's scope has the tensor at the top */
-void cldL_forget_tensor(lua_State *L, int arg); /* no scope of the coroutine has it any longer */
-void cldL_leave_scope(lua_State *L);            /* none is open from now on; push the one that was, or nil */
-void cldL_enter_scope(lua_State *L);            /* pop a scope or nil: that one is open from now on */
+void cldL_note_tensor(lua_State *L);            /* add the tensor at the top to the coroutine's scope */
+void cldL_forget_tensor(lua_State *L, int arg); /* remove it from all scopes of the coroutine */
+void cldL_leave_scope(lua_State *L); /* from now on no scope is open; push the previous one, or nil */
+void cldL_enter_scope(lua_State *L); /* pop a scope or nil, and open it */
 
-/* Raise the thread's error record as a Lua error with the position of the Lua caller. Does not return. In a function that
- * knows its name (below) the message begins with that, and not with the op's that it is composed of. */
+/* Raise the thread's error record as a Lua error with the position of the Lua caller. Does not return. In a function
+ * that knows its name (below) the message begins with that name, not with the name of an op that it uses. */
 int cldL_raise(lua_State *L);
-/* As luaL_setfuncs, but each function knows its name in Lua, its only upvalue, unless its errors may be another's. */
+/* As luaL_setfuncs, but the only upvalue of each function is its Lua name, unless its errors may belong to other
+ * functions. */
 void cldL_set_named(lua_State *L, const luaL_Reg *functions);
-/* The name of such a function, from within; NULL in any other. */
+/* The running function's name, if cldL_set_named gave it one, else NULL. */
 const char *cldL_name(lua_State *L);
-/* 1 result, already on the stack: raises if it is NULL. */
+/* Returns 1, since the result is already on the stack; raises if it is NULL. */
 int cldL_result(lua_State *L, const void *result);
 /* No result: raises unless CLD_OK. */
 void cldL_check_status(lua_State *L, cld_status status);
-/* What every save ends with: an error is raised; what else the writer has to say goes to stderr. */
+/* Ends every save: raises its error; the writer's warning goes to stderr. */
 void cldL_check_saved(lua_State *L, cld_status status);
 
-/* An error if there are more than that many arguments: nothing is ignored silently. */
+/* An error if there are more than `most` arguments: none is ignored silently. */
 void cldL_check_count(lua_State *L, int most);
 /* true or false; the fallback for none or nil. */
 bool cldL_check_flag(lua_State *L, int arg, bool fallback);
@@ -75,14 +77,15 @@ int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]);
 /* Push {split =, total =, block =, begin =, rows =}, dist.c. */
 void cldL_push_share(lua_State *L, const cld_batch_share *s);
 
-/* Fields of an options table at arg (absent: the default). Unknown fields: cldL_check_fields names the nearest. */
+/* Fields of the options table at arg; the fallback if absent. cldL_check_fields rejects unknown fields and names the
+ * nearest. */
 double cldL_field_number(lua_State *L, int arg, const char *name, double fallback);
 lua_Integer cldL_field_integer(lua_State *L, int arg, const char *name, lua_Integer fallback);
 bool cldL_field_boolean(lua_State *L, int arg, const char *name, bool fallback);
 /* These two leave the value, if there is one, on the stack: a metamethod may have made it for this call. */
 const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback);
-cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name); /* NULL where absent */
-/* The tensors of the list at arg, at least one; they stay on the stack, on top of their array. */
+cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name); /* NULL if absent */
+/* The tensors of the list at arg, at least one. Their array is on the stack, and the tensors above it. */
 cld_tensor **cldL_check_list(lua_State *L, int arg, int *count);
 /* names ends with NULL. */
 void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names);
@@ -90,52 +93,52 @@ void cldL_check_fields(lua_State *L, int arg, const char *function, const char *
 /* dataset.c. The set that cld.core.dataset made; Lua owns it. */
 cld_dataset *cldL_check_dataset(lua_State *L, int arg);
 
-/* The C locale (runtime/core/text.h) until the C function that calls this returns, by an error too. Pushes a guard. */
+/* Use the C locale (runtime/core/text.h) until the calling C function returns or raises. Pushes a guard. */
 void cldL_use_c_locale(lua_State *L);
 /* Push the text as cld_printable makes it. */
 void cldL_push_printable(lua_State *L, const char *text, size_t length, cld_newlines newlines);
 
-/* Levenshtein's: how many letters to change. For words short enough to be names; 64 for longer ones. */
+/* Levenshtein's distance: how many letters to change. For words as short as names; 64 for longer ones. */
 int cldL_edit_distance(const char *a, const char *b);
-/* Whether a word may be that name, misspelled, or a part of it. */
+/* Whether the word may be a misspelling or a part of that name. */
 bool cldL_is_near(const char *word, const char *name);
 
-/* For an __index whose upvalues are the methods and the properties, both by name: raises "WHAT has no field 'shaep'; did you
- * mean 'shape'?", or no method if that is nearer. No result, which is nil, if the name begins with __: those are asked for
- * by libraries that look at any value. may_ask: nor if no name is near. */
+/* For an __index whose upvalues are the methods and the properties, both by name: raises "WHAT has no field 'shaep';
+ * did you mean 'shape'?", or "no method" if a method is nearer. Returns no result, so nil, if the name begins with
+ * __, since libraries look up such names in any value; with may_ask also if no name is near. */
 int cldL_no_such_field(lua_State *L, const char *what, bool may_ask);
 
-/* autograd.c. Bindings call the runtime between these two when it runs backward, so that a Function's Lua runs in the
- * coroutine that called: in another its locals, hooks (Ctrl-C in the REPL) and traceback would be those of a coroutine that
- * is waiting. begin returns what end wants; nothing in between may raise. */
+/* autograd.c. A binding calls these two around a runtime function that runs backward, so that a Function's Lua code
+ * runs in the calling coroutine: in another one, its locals, hooks (Ctrl-C in the REPL) and traceback would be those
+ * of a waiting coroutine. Pass the result of begin to end; nothing in between may raise. */
 lua_State *cldL_begin_backward(lua_State *L);
 void cldL_end_backward(lua_State *outer);
-/* That coroutine; the main one where nobody called. */
+/* The coroutine that called; the main one if none did. */
 lua_State *cldL_backward_state(lua_State *main);
 
-/* files.c. Theirs too. */
+/* files.c. The listing and the archive that cld.core.files made; Lua owns them. */
 cld_listing *cldL_check_listing(lua_State *L, int arg);
 cld_tar *cldL_check_tar(lua_State *L, int arg);
 
-/* sweep.c, writer.c: functions of dataset's and of io's table. */
+/* sweep.c, writer.c: functions in the tables of dataset and io. */
 int cldL_sweep(lua_State *L);
 int cldL_writer(lua_State *L);
 
-/* torch_file.c: what io's load does with a file of PyTorch's, and more of io's table, which is on the top. */
+/* torch_file.c: how io's load reads a PyTorch file; add_torch adds functions to io's table, which is on top. */
 int cldL_load_torch(lua_State *L, const char *path);
 int cldL_is_torch(lua_State *L);
 void cldL_add_torch(lua_State *L);
 
-/* event.c: TensorBoard's files, more of io's table too. */
+/* event.c: adds TensorBoard's files to io's table, which is on top. */
 void cldL_add_events(lua_State *L);
-/* export.c: more of io's table, which is on the top. */
+/* export.c: adds its functions to io's table, which is on top. */
 void cldL_add_export(lua_State *L);
 
 /* views.c. The program that cld.core.views.program made; Lua owns it. */
 const cld_program *cldL_check_program(lua_State *L, int arg);
 
-/* nn.c. The field, one integer for both axes or a pair of them; out stays as it is if there is none. nn_functions.c: more of
- * nn's table. */
+/* nn.c. Reads the field, one integer for both axes or a pair of them; out is unchanged if it is absent.
+ * nn_functions.c: more functions for nn's table. */
 void cldL_field_pair(lua_State *L, int arg, const char *function, const char *name, int out[2]);
 extern const luaL_Reg cldL_nn_functions[];
 
@@ -163,7 +166,7 @@ int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, files */
 int cldL_open_json(lua_State *L);     /* json.c */
 int cldL_open_system(lua_State *L);   /* system.c: threads, memory, signals, clock, versions, terminal */
 int cldL_open_text(lua_State *L);     /* text.c: the C locale, printable text */
-int cldL_open_views(lua_State *L);    /* views.c: what views are made by */
+int cldL_open_views(lua_State *L);    /* views.c: the steps that make views, and their programs */
 
 int luaopen_cld_core(lua_State *L); /* cld.c */
 

@@ -1,4 +1,4 @@
-/* --- cld.cuda: which CUDA devices there are, and the one that this process computes on. */
+/* --- cld.cuda: the CUDA devices, and the one that this process computes on. */
 #include "bindings/bindings.h"
 
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "runtime/tensor/device.h"
 
 /* --- cld.cuda.devices() -> {{name =, memory = bytes, capability = "9.0", multiprocessors = 132}, ...}: the
- * GPUs; without any the empty list and the reason. */
+ * GPUs; if there are none, an empty list and the reason. */
 static int cuda_devices(lua_State *L) {
     int count;
     cldL_check_count(L, 0);
@@ -42,8 +42,8 @@ static int cuda_is_available(lua_State *L) {
     return 2;
 }
 
-/* --- cld.cuda.resolve("auto"|"cpu"|"cuda"|"cuda:N") -> name: the device that it means; for "auto" on the
- * cpu also why it is not a GPU. One that is not there is an error. */
+/* --- cld.cuda.resolve("auto"|"cpu"|"cuda"|"cuda:N") -> name: the device that the name means; if "auto" means
+ * the cpu, also why it is not a GPU. A device that does not exist is an error. */
 static int cuda_resolve(lua_State *L) {
     const char *name = luaL_checkstring(L, 1);
     bool chosen = strcmp(name, "auto") == 0;
@@ -55,63 +55,63 @@ static int cuda_resolve(lua_State *L) {
     return 2;
 }
 
-/* --- cld.cuda.is_open() -> boolean: whether this process computes on such a device; opens none */
+/* --- cld.cuda.is_open() -> boolean: whether this process computes on a CUDA device; does not open one. */
 static int cuda_is_open(lua_State *L) {
     cldL_check_count(L, 0);
     lua_pushboolean(L, cld_device_cuda() != NULL);
     return 1;
 }
 
-/* --- cld.cuda.is_name(text) -> boolean: whether text is written as a device: "cpu", "cuda" or "cuda:N". */
+/* --- cld.cuda.is_name(text) -> boolean: whether text is a valid device name: "cpu", "cuda" or "cuda:N". */
 static int cuda_is_name(lua_State *L) {
     lua_pushboolean(L, cld_device_named(luaL_checkstring(L, 1)));
     return 1;
 }
 
-/* --- cld.cuda.is_emulated() -> boolean: whether the devices are the specs' own, which compute on the host. */
+/* --- cld.cuda.is_emulated() -> boolean: whether the devices are those of the specs, which compute on the host. */
 static int cuda_is_emulated(lua_State *L) {
     cldL_check_count(L, 0);
     lua_pushboolean(L, cld_device_emulated());
     return 1;
 }
 
-/* The opened device; opens cuda:0 where none is. */
+/* The open device; opens cuda:0 if none is open. */
 static const cld_backend *check_opened(lua_State *L) {
     const cld_backend *device = cld_device_find("cuda");
     cldL_result(L, device);
     return device;
 }
 
-/* --- cld.cuda.memory() -> {in_use =, peak =, reserved =, limit =}: bytes, of the device. */
+/* --- cld.cuda.memory() -> {in_use =, peak =, reserved =, limit =}: the device's memory in bytes. */
 static int cuda_memory(lua_State *L) {
     cldL_check_count(L, 0);
     cldL_push_memory(L, check_opened(L)->memory->info());
     return 1;
 }
 
-/* --- cld.cuda.reset_peak(): cld.cuda.memory().peak counts from now on. */
+/* --- cld.cuda.reset_peak(): restarts cld.cuda.memory().peak from the memory now in use. */
 static int cuda_reset_peak(lua_State *L) {
     cldL_check_count(L, 0);
     check_opened(L)->memory->reset_peak();
     return 0;
 }
 
-/* --- cld.cuda.synchronize(): waits for what is queued on the device; for measuring times. */
+/* --- cld.cuda.synchronize(): waits for the work queued on the device; for measuring times. */
 static int cuda_synchronize(lua_State *L) {
     cldL_check_count(L, 0);
     cldL_check_status(L, check_opened(L)->memory->synchronize());
     return 0;
 }
 
-/* --- cld.cuda.forbid_waiting(on) -> boolean: while on, whatever waits for the device (item(), totable(),
- * printing a tensor) is an error: for finding such places in a step. Returns what it was. */
+/* --- cld.cuda.forbid_waiting(on) -> boolean: while on, anything that waits for the device (item(), totable(),
+ * printing a tensor) is an error, which finds such places in a step. Returns the previous setting. */
 static int cuda_forbid_waiting(lua_State *L) {
     bool on = cldL_check_flag(L, 1, true);
     lua_pushboolean(L, check_opened(L)->memory->forbid_waiting(on));
     return 1;
 }
 
-/* --- cld.cuda.library() -> text: the versions of CUDA's libraries in use. */
+/* --- cld.cuda.library() -> text: the versions of the CUDA libraries in use. */
 static int cuda_library(lua_State *L) {
     lua_pushstring(L, check_opened(L)->library());
     return 1;
@@ -173,9 +173,9 @@ static void push_plan(lua_State *L, cld_conv_plan *p) {
     lua_setfield(L, -2, "knobs");
 }
 
-/* --- cld.cuda.plans([first = 1]) -> {library =, plans = {...}} or nil: which algorithm each shape's
- * convolution has, so that another process can be given them, from number first on in the order in which the
- * shapes came; nil on a device that has no choice. */
+/* --- cld.cuda.plans([first = 1]) -> {library =, plans = {...}} or nil: the algorithm of each shape's
+ * convolution, to be given to another process: from number first on, in the order in which the shapes came.
+ * nil on a device without a choice of algorithms. */
 static int cuda_plans(lua_State *L) {
     int first = (int)luaL_optinteger(L, 1, 1) - 1;
     const cld_plan_ops *plans = check_opened(L)->plans;
@@ -196,8 +196,8 @@ static int cuda_plans(lua_State *L) {
     return 1;
 }
 
-/* --- cld.cuda.plan_library() -> text or nil: the library whose plans these are; nil on a device that has no
- * choice. */
+/* --- cld.cuda.plan_library() -> text or nil: the library that these plans are for; nil on a device without a
+ * choice of algorithms. */
 static int cuda_plan_library(lua_State *L) {
     cldL_check_count(L, 0);
     const cld_plan_ops *plans = check_opened(L)->plans;
@@ -242,7 +242,7 @@ static bool read_knobs(lua_State *L, cld_conv_plan *p) {
     return is_good;
 }
 
-/* The word in the table's field, one of the words. */
+/* Reads the table's field, which must be one of the words, as that word's index. */
 static bool read_word(lua_State *L, const char *name, const char *const *words, int count, int *out) {
     bool is_string = lua_getfield(L, 1, name) == LUA_TSTRING;
     *out = 0;
@@ -251,7 +251,7 @@ static bool read_word(lua_State *L, const char *name, const char *const *words, 
     return is_string && *out < count;
 }
 
-/* The plan in the table at 1; the name of the first field that is not one of a plan, or NULL. */
+/* Reads the plan in the table at 1. Returns the name of the first field that is wrong, or NULL. */
 static const char *read_plan(lua_State *L, cld_conv_plan *p) {
     static const char *const dtypes[] = {"f32", "f64", "bf16", "f16"};
     static const cld_dtype values[] = {CLD_F32, CLD_F64, CLD_BF16, CLD_F16};
@@ -277,8 +277,8 @@ static const char *read_plan(lua_State *L, cld_conv_plan *p) {
     return read_knobs(L, p) ? NULL : "knobs";
 }
 
-/* --- cld.cuda.use_plan(plan): one of what plans() gave, by the same library on the same chip. Its shape's
- * convolutions are computed so from now on; a plan that cannot be made is ignored. */
+/* --- cld.cuda.use_plan(plan): plan is one of plans(), by the same library on the same chip. Convolutions of
+ * its shape use it from now on; a plan that cannot be made is ignored. */
 static int cuda_use_plan(lua_State *L) {
     cld_conv_plan plan = {0};
     cldL_check_count(L, 1);

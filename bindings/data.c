@@ -11,9 +11,9 @@ static int cifar_gc(lua_State *L) {
     return 0;
 }
 
-/* Into the field of the table on the top. */
+/* Moves the tensor into the field of the table on top. */
 static void give_tensor(lua_State *L, const char *field, cld_tensor **from) {
-    cld_tensor **box = cldL_new_tensor(L); /* may raise: *from is still its owner's */
+    cld_tensor **box = cldL_new_tensor(L); /* may raise: its owner still has *from */
     *box = cld_tensor_steal(from);
     lua_setfield(L, -2, field);
 }

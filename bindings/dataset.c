@@ -1,5 +1,5 @@
-/* --- cld.dataset: the C functions beneath cld.data, which puts labels, classes and names on top and is what programs
- * use. Rows count from 0 here. */
+/* --- cld.dataset: the C functions beneath cld.data, which adds labels, classes and names and is what programs use.
+ * Rows count from 0 here. */
 #include "bindings/bindings.h"
 #include "runtime/core/process.h"
 #include "runtime/data/dataset.h"
@@ -15,7 +15,7 @@ cld_dataset *cldL_check_dataset(lua_State *L, int arg) {
     return *box;
 }
 
-/* A box for what comes next, on the stack. */
+/* Pushes an empty box for the next data set. */
 static cld_dataset **new_dataset(lua_State *L) {
     cld_dataset **box = lua_newuserdatauv(L, sizeof *box, 2);
     *box = NULL;
@@ -30,10 +30,11 @@ static int dataset_gc(lua_State *L) {
     return 0;
 }
 
-/* ---- sets that are written in Lua ---------------------------------------------------------------------- */
+/* ---- sets written in Lua ------------------------------------------------------------------------------- */
 
-/* Two threads of its own, which the userdata keeps: the function is called on the first, while any other runs; it lies at
- * the bottom of the second's stack, which never runs, because the function may ask for other images of its own set. */
+/* The userdata keeps two Lua threads. The function is called on the first, while any other thread runs. It is kept at
+ * the bottom of the stack of the second, which never runs, because the function may ask for other images of its own
+ * set. */
 typedef struct lua_set {
     cld_dataset base;
     lua_State *L, *keeper;
@@ -75,7 +76,7 @@ static int to_text(lua_State *L) {
     return 1;
 }
 
-/* An error of the function is the image's own, unless memory or a device has failed in it, or it was to stop. */
+/* An error of the function is a fault of that image, unless memory or a device failed, or a stop was requested. */
 static cld_status read_failed(lua_State *L, int result) {
     const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error without a text";
     if (result == LUA_ERRMEM) return cld_fail(CLD_NOMEM, "data set: read(i): %s", text);
@@ -114,9 +115,8 @@ static void lua_free(cld_dataset *d) {
 
 static const cld_dataset_ops lua_ops = {"custom", lua_open, lua_describe, lua_free};
 
-/* --- cld.dataset.custom(count, f) -> source: a data set without labels and names, which cld.data puts on
- * top: f(i), i from 1, returns an image u8 (H, W, 3) and, if it likes, its label. cld.data.custom is what
- * programs use. */
+/* --- cld.dataset.custom(count, f) -> source: a data set without labels and names, which cld.data adds. f(i),
+ * i from 1, returns an image u8 (H, W, 3) and optionally its label. Programs use cld.data.custom. */
 static int dataset_custom(lua_State *L) {
     lua_Integer count = luaL_checkinteger(L, 1);
     luaL_argcheck(L, count >= 1, 1, "a data set has at least one image");
@@ -141,8 +141,8 @@ static int dataset_custom(lua_State *L) {
 
 /* ---- the others ---------------------------------------------------------------------------------------- */
 
-/* --- cld.dataset.memory(images) -> source: of u8 (N, H, W, 3) on the cpu. cld.data.tensors is what programs
- * use. */
+/* --- cld.dataset.memory(images) -> source: a data set of images u8 (N, H, W, 3) on the cpu. Programs use
+ * cld.data.tensors. */
 static int dataset_memory(lua_State *L) {
     cld_tensor *images = cldL_check_tensor(L, 1);
     cld_dataset **box = new_dataset(L);
@@ -150,8 +150,8 @@ static int dataset_memory(lua_State *L) {
     return cldL_result(L, *box);
 }
 
-/* --- cld.dataset.npy(path) -> source: of the images u1 (N, H, W, 3) in a .npy file, read as they are asked
- * for. */
+/* --- cld.dataset.npy(path) -> source: a data set of the images u1 (N, H, W, 3) in a .npy file, each read when
+ * it is asked for. */
 static int dataset_npy(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     cld_dataset **box = new_dataset(L);
@@ -159,7 +159,7 @@ static int dataset_npy(lua_State *L) {
     return cldL_result(L, *box);
 }
 
-/* --- cld.dataset.files(listing) -> source: of the image files of a listing (cld.files.list). */
+/* --- cld.dataset.files(listing) -> source: a data set of the image files of a listing (cld.files.list). */
 static int dataset_files(lua_State *L) {
     cld_listing *listing = cldL_check_listing(L, 1);
     cld_dataset **box = new_dataset(L);
@@ -167,7 +167,7 @@ static int dataset_files(lua_State *L) {
     return cldL_result(L, *box);
 }
 
-/* --- cld.dataset.members(tar, listing) -> source: of the members of a .tar archive (cld.files.tar). */
+/* --- cld.dataset.members(tar, listing) -> source: a data set of members of a .tar archive (cld.files.tar). */
 static int dataset_members(lua_State *L) {
     const cld_tar *tar = cldL_check_tar(L, 1);
     cld_listing *listing = cldL_check_listing(L, 2);
@@ -177,8 +177,8 @@ static int dataset_members(lua_State *L) {
     return cldL_result(L, *box);
 }
 
-/* --- cld.dataset.planes(path, height, width, by_columns) -> source: of raw images of three planes, as
- * STL-10's files have them; by_columns: a plane lies column by column. */
+/* --- cld.dataset.planes(path, height, width, by_columns) -> source: a data set of raw images of three planes,
+ * as in STL-10's files; by_columns: a plane is stored column by column. */
 static int dataset_planes(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     lua_Integer height = luaL_checkinteger(L, 2), width = luaL_checkinteger(L, 3);
@@ -198,8 +198,8 @@ static cld_tensor *check_indices(lua_State *L, int arg, cld_dtype dtype) {
     return t;
 }
 
-/* --- cld.dataset.select({source, ...}, rows[, parts]) -> source: image i is rows[i] (i64, from 0) of source
- * parts[i] (i32, from 0), or of the first. */
+/* --- cld.dataset.select({source, ...}, rows[, parts]) -> source: image i is image rows[i] (i64, from 0) of
+ * source parts[i] (i32, from 0), or of the first source without parts. */
 static int dataset_select(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_Integer count = luaL_len(L, 1);
@@ -208,7 +208,7 @@ static int dataset_select(lua_State *L) {
     cld_tensor *parts = lua_isnoneornil(L, 3) ? NULL : check_indices(L, 3, CLD_I32);
     luaL_argcheck(L, !parts || parts->a.shape[0] == rows->a.shape[0], 3, "expected as many as rows");
     cld_dataset **sets = lua_newuserdatauv(L, (size_t)count * sizeof *sets, 0);
-    lua_createtable(L, (int)count, 0); /* keeps the parts, whose functions may be Lua's */
+    lua_createtable(L, (int)count, 0); /* keeps the parts: their functions may be Lua's */
     for (lua_Integer i = 0; i < count; i++) {
         lua_geti(L, 1, i + 1);
         sets[i] = cldL_check_dataset(L, lua_gettop(L));
@@ -228,7 +228,7 @@ static int dataset_len(lua_State *L) {
     return 1;
 }
 
-/* size() -> height, width of every image, or nil if they differ. */
+/* size() -> height, width of every image, or nil if sizes differ. */
 static int dataset_size(lua_State *L) {
     const cld_dataset *d = cldL_check_dataset(L, 1);
     if (!d->height) return lua_pushnil(L), 1;
@@ -287,7 +287,7 @@ static int dataset_read(lua_State *L) {
     return 2;
 }
 
-/* load() -> u8 (N, H, W, 3): all images of a set in which they have one size */
+/* load() -> u8 (N, H, W, 3): all images of a set whose images have one size */
 static int dataset_load(lua_State *L) {
     cld_dataset *d = cldL_check_dataset(L, 1);
     cld_tensor **box = cldL_new_tensor(L);

@@ -1,4 +1,4 @@
-/* cld.core.dist: the ranks of the job, collectives, the batch at hand. lua/cld/dist.lua is what recipes see. */
+/* cld.core.dist: the ranks of the job, collectives, the current batch. lua/cld/dist.lua is what recipes see. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +46,7 @@ static int dist_all_reduce(lua_State *L) {
     return 1;
 }
 
-/* all_gather(t) -> the ranks' rows, one below the other, on the tape */
+/* all_gather(t) -> the rows of all ranks in rank order, on the tape */
 static int dist_all_gather(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     cld_tensor **out = cldL_new_tensor(L);
@@ -54,7 +54,7 @@ static int dist_all_gather(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* gather_rows(t) -> the rows of the batch at hand, in its order, on the tape; t where all ranks have the same */
+/* gather_rows(t) -> the rows of the current batch, in its order, on the tape; t itself if all ranks have the same */
 static int dist_gather_rows(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     cld_tensor **out = cldL_new_tensor(L);
@@ -62,9 +62,9 @@ static int dist_gather_rows(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* gather_group(t, here, images) -> of t, the rows of so many images here: the rows of the batch's groups of `images` that
- * have some here, on the tape, and the image (from 0) at which they begin. They arrive with the next join, before which
- * nobody may touch them or t. */
+/* gather_group(t, here, images) -> the rows of those of the batch's groups of `images` images that have images on
+ * this rank, on the tape, and the image (from 0) at which they begin. t has the rows of this rank's `here` images.
+ * The rows arrive with the next join; until then nobody may touch them or t. */
 static int dist_gather_group(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t first, here = luaL_checkinteger(L, 2), images = luaL_checkinteger(L, 3);
@@ -75,7 +75,7 @@ static int dist_gather_group(lua_State *L) {
     return 2;
 }
 
-/* The numbers of a list, one for each rank; a userdata's, which stays on the stack. */
+/* The numbers of a list, one for each rank, in a userdata that stays on the stack. */
 static const int64_t *check_rows(lua_State *L, int arg) {
     int world = cld_dist_ranks().world;
     int64_t *rows = lua_newuserdatauv(L, (size_t)world * sizeof *rows, 0);
@@ -98,7 +98,7 @@ static int dist_all_to_all(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* join(t) -> t: what was begun on its device has arrived */
+/* join(t) -> t: waits for all transfers begun on its device */
 static int dist_join(lua_State *L) {
     cldL_check_status(L, cld_dist_join(cld_device(cldL_check_tensor(L, 1))));
     lua_settop(L, 1);
@@ -131,7 +131,7 @@ static int dist_reduce_gradients(lua_State *L) {
 
 /* ---- strings --------------------------------------------------------------------------------------------- */
 
-/* A string of malloc's, which an error of Lua's would lose: freed first. */
+/* Pushes bytes of malloc's. They are freed before the last call that may raise, which would leak them. */
 static void push_bytes(lua_State *L, unsigned char *bytes, size_t size) {
     luaL_Buffer b;
     char *to = luaL_buffinitsize(L, &b, size ? size : 1);
@@ -140,7 +140,7 @@ static void push_bytes(lua_State *L, unsigned char *bytes, size_t size) {
     luaL_pushresultsize(&b, size);
 }
 
-/* broadcast_string(s) -> rank 0's */
+/* broadcast_string(s) -> rank 0's string */
 static int dist_broadcast_string(lua_State *L) {
     size_t size;
     const char *s = luaL_checklstring(L, 1, &size);
@@ -154,7 +154,7 @@ static int dist_broadcast_string(lua_State *L) {
     return 1;
 }
 
-/* gather_strings(s) -> {each rank's} */
+/* gather_strings(s) -> {each rank's string} */
 static int dist_gather_strings(lua_State *L) {
     size_t size;
     const char *s = luaL_checklstring(L, 1, &size);
@@ -175,7 +175,7 @@ static int dist_gather_strings(lua_State *L) {
     return 1;
 }
 
-/* agree({wish, ...}) -> {the largest of the ranks', of the call before} */
+/* agree({request, ...}) -> {for each request, the maximum over the ranks, from the previous call} */
 static int dist_agree(lua_State *L) {
     int64_t wishes[CLD_WISHES], agreed[CLD_WISHES];
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -193,7 +193,7 @@ static int dist_agree(lua_State *L) {
     return 1;
 }
 
-/* ---- the batch at hand ------------------------------------------------------------------------------------- */
+/* ---- the current batch ------------------------------------------------------------------------------------- */
 
 void cldL_push_share(lua_State *L, const cld_batch_share *s) {
     lua_createtable(L, 0, 5);
@@ -218,7 +218,7 @@ static cld_batch_share check_share(lua_State *L, int arg) {
                              .rows = cldL_field_integer(L, arg, "rows", 0)};
 }
 
-/* batch() -> the share at hand, or nil if all ranks have the same */
+/* batch() -> the current share, or nil if all ranks have the same rows */
 static int dist_batch(lua_State *L) {
     cld_batch_share share = cld_batch_at_hand();
     if (!share.split) return lua_pushnil(L), 1;
@@ -226,7 +226,7 @@ static int dist_batch(lua_State *L) {
     return 1;
 }
 
-/* set_batch(share or nil) -> the one before, or nil if all ranks had the same */
+/* set_batch(share or nil) -> the previous one, or nil if all ranks had the same rows */
 static int dist_set_batch(lua_State *L) {
     cld_batch_share before = cld_batch_at_hand();
     cld_batch_share next = {0};
@@ -238,8 +238,8 @@ static int dist_set_batch(lua_State *L) {
     return 1;
 }
 
-/* images(op, n) -> {split, total, block, begin, rows}: which of the batch's so many on this rank are. Errors begin with
- * the op. */
+/* images(op, n) -> {split, total, block, begin, rows}: which of the batch's images the n images on this rank are.
+ * Error messages begin with op. */
 static int dist_images(lua_State *L) {
     cld_batch_share share;
     if (cld_images_of_batch(&share, luaL_checkstring(L, 1), luaL_checkinteger(L, 2)) != CLD_OK)
@@ -248,7 +248,7 @@ static int dist_images(lua_State *L) {
     return 1;
 }
 
-/* begin(share, rank) -> where the rank's rows begin; of rank world: total */
+/* begin(share, rank) -> the rank's first row; for rank = world: total */
 static int dist_begin(lua_State *L) {
     cld_batch_share share = check_share(L, 1);
     lua_pushinteger(
@@ -256,7 +256,7 @@ static int dist_begin(lua_State *L) {
     return 1;
 }
 
-/* spans(share, block) -> has a block images on several ranks? */
+/* spans(share, block) -> whether a block has images on several ranks */
 static int dist_spans(lua_State *L) {
     cld_batch_share share = check_share(L, 1);
     lua_pushboolean(L, cld_batch_spans(&share, luaL_checkinteger(L, 2)));
@@ -276,7 +276,7 @@ static int dist_counted(lua_State *L) {
     return 1;
 }
 
-/* buckets() -> of gradients, so far: {begun, early (before the end of their backward), bytes} */
+/* buckets() -> for gradients, so far: {begun, early (before the end of their backward), bytes} */
 static int dist_buckets(lua_State *L) {
     cld_bucket_figures f = cld_dist_buckets();
     lua_createtable(L, 0, 3);
@@ -289,7 +289,7 @@ static int dist_buckets(lua_State *L) {
     return 1;
 }
 
-/* set_bucket_bytes(n): the same on all ranks, before the first step */
+/* set_bucket_bytes(n): must be the same on all ranks, before the first step */
 static int dist_set_bucket_bytes(lua_State *L) {
     cld_set_bucket_bytes(luaL_checkinteger(L, 1));
     return 0;
@@ -300,14 +300,14 @@ static int dist_weight(lua_State *L) {
     return 1;
 }
 
-/* leave(): this rank is through, and returns when all are; what follows may end with any status */
+/* leave(): this rank is done; returns when all are. After that the process may end with any status */
 static int dist_leave(lua_State *L) {
     (void)L;
     cld_watch_end();
     return 0;
 }
 
-/* set_timeout(seconds) -> those before: that a rank may keep the others waiting; 0: any time */
+/* set_timeout(seconds) -> the previous one: how long a rank may keep the others waiting; 0: no limit */
 static int dist_set_timeout(lua_State *L) {
     double before = cld_watch_timeout();
     cld_watch_set_timeout(luaL_checknumber(L, 1));
@@ -315,7 +315,7 @@ static int dist_set_timeout(lua_State *L) {
     return 1;
 }
 
-/* checksum(t) -> an integer, of its elements' bits */
+/* checksum(t) -> an integer, from the bits of its elements */
 static int dist_checksum(lua_State *L) {
     uint64_t sum;
     cldL_check_status(L, cld_tensor_checksum(&sum, cldL_check_tensor(L, 1)));

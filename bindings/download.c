@@ -1,9 +1,9 @@
-/* --- cld.download: the C functions beneath cld.data.download: they fetch, check and unpack files, in slices of time:
+/* --- cld.download: the C functions beneath cld.data.download, which fetch, check and unpack files in time slices:
  *
  *   local job <close> = cld.download.fetch(...)
  *   local state, have, text = job:step(0.1)      -- "running", "complete" or "failed"; bytes so far
  *
- * cld.data.download gets data sets with them, and is what programs use. */
+ * Programs use cld.data.download, which gets data sets with them. */
 #include "bindings/bindings.h"
 
 #include <string.h>
@@ -16,7 +16,7 @@
 #define CHECKSUM "cld.download.checksum"
 #define UNPACK   "cld.download.unpack"
 
-/* Each userdata holds a pointer to its job: NULL until there is one, and once closed. */
+/* Each userdata holds a pointer to its job: NULL before there is one, and after it is closed. */
 static void **new_job(lua_State *L, const char *type) {
     void **job = lua_newuserdatauv(L, sizeof *job, 0);
     *job = NULL;
@@ -36,7 +36,7 @@ static void *take_job(lua_State *L, const char *type) {
     return job;
 }
 
-/* A string without embedded zeros, which C would cut short. */
+/* A string without embedded zeros: C would cut it short there. */
 static const char *check_text(lua_State *L, int arg) {
     size_t length;
     const char *text = luaL_checklstring(L, arg, &length);
@@ -53,9 +53,9 @@ static int give_state(lua_State *L, const char *state, uint64_t have, const char
 
 /* ---- fetch --------------------------------------------------------------------------------------------- */
 
-/* --- cld.download.fetch(address, path, {bytes = 0, stall = 60}) -> job: a file from the network; bytes: its
- * size, if known, stall: seconds without a byte before it gives up. job:step() goes on. cld.data.download is
- * what programs use. */
+/* --- cld.download.fetch(address, path, {bytes = 0, stall = 60}) -> job: fetches a file from the network.
+ * bytes: its size, if known; stall: give up after so many seconds without a byte. job:step() goes on. Programs
+ * use cld.data.download. */
 static int download_fetch(lua_State *L) {
     cld_fetch_settings s = {.address = check_text(L, 1), .path = check_text(L, 2)};
     lua_Integer bytes = cldL_field_integer(L, 3, "bytes", 0), stall = cldL_field_integer(L, 3, "stall", 60);
@@ -81,7 +81,7 @@ static int fetch_close(lua_State *L) {
 
 /* ---- checksum ------------------------------------------------------------------------------------------ */
 
-/* --- cld.download.checksum(path) -> job: its text, when it is complete, is the file's MD5. */
+/* --- cld.download.checksum(path) -> job: computes the file's MD5, which is the job's text when complete. */
 static int download_checksum(lua_State *L) {
     const char *path = check_text(L, 1);
     void **job = new_job(L, CHECKSUM);
@@ -105,7 +105,7 @@ static int checksum_close(lua_State *L) {
 
 /* ---- unpack -------------------------------------------------------------------------------------------- */
 
-/* --- cld.download.unpack(archive, folder) -> job: an archive's files, none of them outside of the folder. */
+/* --- cld.download.unpack(archive, folder) -> job: unpacks an archive; no file goes outside the folder. */
 static int download_unpack(lua_State *L) {
     const char *archive = check_text(L, 1), *folder = check_text(L, 2);
     void **job = new_job(L, UNPACK);
@@ -125,7 +125,7 @@ static int unpack_close(lua_State *L) {
     return 0;
 }
 
-/* --- cld.download.empty(folder): removes all that is in it. */
+/* --- cld.download.empty(folder): removes everything in it. */
 static int download_empty(lua_State *L) {
     cldL_check_status(L, cld_empty_folder(check_text(L, 1)));
     return 0;

@@ -2,8 +2,8 @@
 #include "bindings/bindings.h"
 #include "runtime/embed/embed.h"
 
-/* --- pca(features (n, d), dims) -> f32 (n, dims): the rows less their mean, along the directions of the largest variance,
- * largest first (Pearson, 1901). An axis has the sign in which the largest entry of its direction is positive. */
+/* --- pca(features (n, d), dims) -> f32 (n, dims): the rows minus their mean, along the directions of the largest
+ * variance, largest first (Pearson, 1901). The sign of each axis makes the largest entry of its direction positive. */
 static int embed_pca(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer dims = luaL_checkinteger(L, 2);
@@ -21,10 +21,10 @@ static cld_tsne_params check_params(lua_State *L, int arg) {
                              .seed = (uint64_t)cldL_field_integer(L, arg, "seed", 0)};
 }
 
-/* --- tsne(features (n, d)[, {perplexity = 30, iterations = 1000, angle = 0.3, seed = 0}]) -> f32 (n, 2), kl: points in the
- * plane that are near each other if their rows are, by t-SNE with the Barnes-Hut tree (van der Maaten, 2014), and the
- * Kullback-Leibler divergence that is left. It begins at the first two principal components and steps as scikit-learn
- * does; neither threads nor the machine's load change the result. */
+/* --- tsne(features (n, d)[, {perplexity = 30, iterations = 1000, angle = 0.3, seed = 0}]) -> f32 (n, 2), kl: points
+ * in the plane that are near each other if their rows are, by t-SNE with the Barnes-Hut tree (van der Maaten, 2014),
+ * and the remaining Kullback-Leibler divergence. It starts from the first two principal components and steps as
+ * scikit-learn does; the number of threads and the machine's load do not change the result. */
 static int embed_tsne(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     cld_tsne_params p = check_params(L, 2);
@@ -36,8 +36,8 @@ static int embed_tsne(lua_State *L) {
     return 2;
 }
 
-/* --- tsne_gradient(features (n, d), points (n, 2)[, {perplexity, angle}]) -> f64 (n, 2), kl: the divergence of these points
- * and its gradient, by which tsne steps; angle = 0 takes all pairs and no tree. */
+/* --- tsne_gradient(features (n, d), points (n, 2)[, {perplexity, angle}]) -> f64 (n, 2), kl: the gradient, along
+ * which tsne steps, and the divergence of these points; angle = 0 takes all pairs, without the tree. */
 static int embed_tsne_gradient(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), *y = cldL_check_tensor(L, 2);
     cld_tsne_params p = check_params(L, 3);

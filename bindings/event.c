@@ -29,13 +29,13 @@ static int writer_close(lua_State *L) {
     return 0;
 }
 
-/* --- w:path() -> the file's */
+/* --- w:path() -> the file's path */
 static int writer_path(lua_State *L) {
     lua_pushstring(L, check_writer(L)->path);
     return 1;
 }
 
-/* --- w:start(step, wall_time): a session begins, which goes on at this step */
+/* --- w:start(step, wall_time): a session begins at this step */
 static int writer_start(lua_State *L) {
     cld_event_writer *w = check_writer(L);
     lua_Integer step = luaL_checkinteger(L, 2);
@@ -70,7 +70,7 @@ static int writer_image(lua_State *L) {
     return 0;
 }
 
-/* --- event_writer(folder) -> a new event file in it, which is made if there is none */
+/* --- event_writer(folder) -> a new event file in the folder, which is made if it does not exist */
 static int event_writer(lua_State *L) {
     static const luaL_Reg metamethods[] = {{"__close", writer_close}, {"__gc", writer_close}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"close", writer_close}, {"image", writer_image},
@@ -89,7 +89,7 @@ static int event_writer(lua_State *L) {
     return 1;
 }
 
-/* --- has_events() -> true if this build writes and reads TensorBoard's files; else nil and why not */
+/* --- has_events() -> true if this build writes and reads TensorBoard's files, else nil and the reason */
 static int has_events(lua_State *L) {
     if (cld_event_is_supported()) {
         lua_pushboolean(L, true);
@@ -169,11 +169,11 @@ static void push_event(lua_State *L, const cld_event_reader *r, const cld_event 
     }
 }
 
-/* --- read_events(path) -> the events of one of TensorBoard's files (events.out.tfevents.*), a list of {wall_time
- * (seconds since 1970), step, and one of file_version = "brain.Event:2", session = "start", values = {{tag, and scalar =
- * number, image = {height, width, channels, bytes = a PNG or JPEG file}, or strings = {bytes, ...}}, ...}}; and the bytes
- * at the end that are no whole event, of a file that is being written. What this module does not know is left out. A
- * damaged file is an error that names the place. */
+/* --- read_events(path) -> the events of a TensorBoard file (events.out.tfevents.*), a list of {wall_time (seconds
+ * since 1970), step, and one of file_version = "brain.Event:2", session = "start", values = {{tag, and scalar =
+ * number, image = {height, width, channels, bytes = a PNG or JPEG file}, or strings = {bytes, ...}}, ...}}. Also
+ * returns the number of bytes at the end that are not a whole event yet, in a file that is being written. What this
+ * module does not know is left out. A damaged file is an error that names the place. */
 static int read_events(lua_State *L) {
     const char *path = check_text(L, 1);
     cld_event_reader **r = lua_newuserdatauv(L, sizeof *r, 0);

@@ -1,4 +1,4 @@
-/* More of cld.io: networks in the forms of others, PyTorch's, detectron2's and ONNX's. lua/cld/export.lua is what users see. */
+/* More of cld.io: saves networks for PyTorch, detectron2 and ONNX. lua/cld/export.lua is what users see. */
 #include "bindings/bindings.h"
 
 #include <string.h>
@@ -17,7 +17,7 @@ static const char *check_text(lua_State *L, int arg) {
 
 /* ---- named tensors ------------------------------------------------------------------------------------- */
 
-/* The list {{name, tensor}, ...} at arg, which keeps what the result points to; the result lies on the stack. */
+/* The list {{name, tensor}, ...} at arg. The result is on the stack; the list keeps what it points to alive. */
 static cld_named_tensor *check_pairs(lua_State *L, int arg, size_t *count) {
     luaL_checktype(L, arg, LUA_TTABLE);
     *count = (size_t)lua_rawlen(L, arg);
@@ -35,7 +35,7 @@ static cld_named_tensor *check_pairs(lua_State *L, int arg, size_t *count) {
     return pairs;
 }
 
-/* --- save_torch(path, {{name, tensor}, ...}): a state dict in PyTorch's zip format, in that order, for
+/* --- save_torch(path, {{name, tensor}, ...}): saves a state dict in PyTorch's zip format, in that order, for
  * torch.load(path, weights_only=True). */
 static int io_save_torch(lua_State *L) {
     size_t count;
@@ -45,8 +45,8 @@ static int io_save_torch(lua_State *L) {
     return 0;
 }
 
-/* --- save_detectron2(path, {{name, tensor}, ...}, author): detectron2's model file, a pickle of {"model": {name: NumPy
- * array}, "__author__": author, "matching_heuristics": True}. */
+/* --- save_detectron2(path, {{name, tensor}, ...}, author): saves detectron2's model file, a pickle of {"model":
+ * {name: NumPy array}, "__author__": author, "matching_heuristics": True}. */
 static int io_save_detectron2(lua_State *L) {
     size_t count;
     const char *path = check_text(L, 1), *author = check_text(L, 3);
@@ -66,7 +66,7 @@ static int graph_gc(lua_State *L) {
     return 0;
 }
 
-/* The list of texts at arg, which stay in it; the result lies on the stack. */
+/* The list of texts at arg. The result is on the stack; the list keeps the texts alive. */
 static const char **check_texts(lua_State *L, int arg, size_t *count) {
     luaL_checktype(L, arg, LUA_TTABLE);
     *count = (size_t)lua_rawlen(L, arg);
@@ -80,7 +80,7 @@ static const char **check_texts(lua_State *L, int arg, size_t *count) {
     return texts;
 }
 
-/* The list of integers at arg; the result lies on the stack. */
+/* The list of integers at arg; the result is on the stack. */
 static int64_t *check_integers(lua_State *L, int arg, size_t *count) {
     luaL_checktype(L, arg, LUA_TTABLE);
     *count = (size_t)lua_rawlen(L, arg);
@@ -94,7 +94,7 @@ static int64_t *check_integers(lua_State *L, int arg, size_t *count) {
     return values;
 }
 
-/* --- graph:node(op, name, inputs, outputs): a node, which reads and makes the values of these names. */
+/* --- graph:node(op, name, inputs, outputs): adds a node that reads and makes the values with these names. */
 static int graph_node(lua_State *L) {
     size_t in, out;
     cld_onnx *o = check_graph(L);
@@ -104,7 +104,7 @@ static int graph_node(lua_State *L) {
     return 0;
 }
 
-/* --- graph:attribute(name, value): of the last node: an integer, a number with a fraction, or a list of integers. */
+/* --- graph:attribute(name, value): an attribute of the last node: an integer, a float, or a list of integers. */
 static int graph_attribute(lua_State *L) {
     cld_onnx *o = check_graph(L);
     const char *name = check_text(L, 2);
@@ -119,13 +119,13 @@ static int graph_attribute(lua_State *L) {
     return 0;
 }
 
-/* --- graph:constant(name, tensor): a value that the file holds, f32 or i64. */
+/* --- graph:constant(name, tensor): a value stored in the file, f32 or i64. */
 static int graph_constant(lua_State *L) {
     cld_onnx_constant(check_graph(L), check_text(L, 2), cldL_check_tensor(L, 3));
     return 0;
 }
 
-/* --- graph:input(name, shape, free): what goes in, f32; a dimension of -1 may be of any size, and is called `free`. */
+/* --- graph:input(name, shape, free): an input, f32; a dimension of -1 may have any size, and is called `free`. */
 static int graph_input(lua_State *L) {
     size_t count;
     cld_onnx *o = check_graph(L);
@@ -134,7 +134,7 @@ static int graph_input(lua_State *L) {
     return 0;
 }
 
-/* --- graph:output(name, shape, free): what comes out. */
+/* --- graph:output(name, shape, free): an output. */
 static int graph_output(lua_State *L) {
     size_t count;
     cld_onnx *o = check_graph(L);
@@ -143,13 +143,13 @@ static int graph_output(lua_State *L) {
     return 0;
 }
 
-/* --- graph:fact(key, value): metadata of the model, texts. */
+/* --- graph:fact(key, value): metadata of the model; both are strings. */
 static int graph_fact(lua_State *L) {
     cld_onnx_fact(check_graph(L), check_text(L, 2), check_text(L, 3));
     return 0;
 }
 
-/* --- graph:save(path, producer, version): the model as a file. */
+/* --- graph:save(path, producer, version): saves the model as a file. */
 static int graph_save(lua_State *L) {
     cld_onnx *o = check_graph(L);
     cldL_check_saved(L, cld_onnx_save(o, check_text(L, 2), check_text(L, 3), check_text(L, 4)));
@@ -165,7 +165,7 @@ static int io_onnx_graph(lua_State *L) {
     return cldL_result(L, *o);
 }
 
-/* Into the table on the top, io's. */
+/* Adds to io's table, which is on top. */
 void cldL_add_export(lua_State *L) {
     static const luaL_Reg functions[] = {{"save_torch", io_save_torch},
                                          {"save_detectron2", io_save_detectron2},
