@@ -1,5 +1,5 @@
-/* cld.io.read_events and cld.core.io.event_writer: TensorBoard's event files (runtime/io/event.h). lua/cld/tensorboard.lua
- * is what recipes see of the writer. */
+/* cld.io.read_events and cld.core.io.event_writer: TensorBoard's event files (runtime/io/event.h). Recipes write them
+ * with lua/cld/tensorboard.lua. */
 #include "bindings/bindings.h"
 
 #include <string.h>

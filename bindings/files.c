@@ -1,5 +1,5 @@
-/* --- cld.files: the C functions beneath cld.data that list the images in folders and archives. cld.data makes data sets
- * of these lists, and is what programs use. */
+/* --- cld.files: the C functions beneath cld.data that list the images in folders and archives. Programs use
+ * cld.data, which makes data sets of these lists. */
 #include "bindings/bindings.h"
 
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static void **new_block(lua_State *L) {
     return block;
 }
 
-/* A string without embedded zeros, which C would cut short. */
+/* A string without embedded zeros: C would cut it short there. */
 static const char *check_text(lua_State *L, int arg) {
     size_t length;
     const char *text = luaL_checklstring(L, arg, &length);
@@ -62,8 +62,8 @@ static cld_listing **new_listing(lua_State *L) {
     return box;
 }
 
-/* The fields layout = "auto"|"classes"|"plain" and classes = {names} of the table at arg, if there is one. The names stay
- * on the stack. */
+/* The fields layout = "auto"|"classes"|"plain" and classes = {names} of the table at arg, if there is one. The names
+ * stay on the stack. */
 static cld_listing_options check_options(lua_State *L, int arg, const char *function,
                                          const char *const *names) {
     static const char *const layouts[] = {"auto", "classes", "plain", NULL};
@@ -90,7 +90,7 @@ static cld_listing_options check_options(lua_State *L, int arg, const char *func
     return o;
 }
 
-/* The strings as a list, and their end. */
+/* Pushes the strings as a list. */
 static void push_strings(lua_State *L, const cld_strings *s) {
     lua_newtable(L);
     for (size_t at = 0, i = 1; at < s->used; at += strlen(s->bytes + at) + 1, i++) {
@@ -100,8 +100,8 @@ static void push_strings(lua_State *L, const cld_strings *s) {
 }
 
 /* --- cld.files.list(folder[, {layout, classes, bear = false}]) -> listing, {problem, ...}: the image files
- * below a folder and their classes; with bear problems are listed and left out, else they are errors.
- * cld.data.folder is what programs use. */
+ * below a folder and their classes. Problems are errors; with bear those files are left out and the problems
+ * listed. Programs use cld.data.folder. */
 static int files_list(lua_State *L) {
     const char *folder = check_text(L, 1);
     static const char *const names[] = {"bear", "classes", "layout", NULL};
@@ -117,7 +117,7 @@ static int files_list(lua_State *L) {
     return 2;
 }
 
-/* --- cld.files.find_split(root, "train"|"test"|"val") -> folder: the folder below root that holds it. */
+/* --- cld.files.find_split(root, "train"|"test"|"val") -> folder: the folder below root that holds the split. */
 static int files_find_split(lua_State *L) {
     static const char *const splits[] = {"train", "test", "val", NULL};
     const char *root = check_text(L, 1);
@@ -130,7 +130,7 @@ static int files_find_split(lua_State *L) {
     return 1;
 }
 
-/* l:check_same_classes(test): an error that names a class that is not in both */
+/* l:check_same_classes(test): an error that names a class which only one of the two has */
 static int listing_check_same_classes(lua_State *L) {
     cld_listing *train = check_listing(L), **test = luaL_checkudata(L, 2, CLDL_LISTING);
     luaL_argcheck(L, *test, 2, "the listing was closed");
@@ -177,7 +177,7 @@ static int listing_class_names(lua_State *L) {
     return 1;
 }
 
-/* l:unreadable() -> {BMP = 3, ...}, "3 BMP, ..."; an empty table and "" if no image was left out for its kind */
+/* l:unreadable() -> {BMP = 3, ...}, "3 BMP, ..."; an empty table and "" if no image was left out because of its kind */
 static int listing_unreadable(lua_State *L) {
     const cld_listing *l = check_listing(L);
     char text[128];
@@ -192,7 +192,7 @@ static int listing_unreadable(lua_State *L) {
     return 2;
 }
 
-/* l:digest() -> an integer, of the paths below the root and the labels */
+/* l:digest() -> an integer, from the paths below the root and the labels */
 static int listing_digest(lua_State *L) {
     lua_pushinteger(L, (lua_Integer)cld_listing_digest(check_listing(L)));
     return 1;
@@ -235,9 +235,9 @@ static int new_tar(lua_State *L, cld_tar *(*how)(const char *path)) {
     return cldL_result(L, *box);
 }
 
-/* --- cld.files.tar(path) -> archive: a .tar archive's members, from the index beside it if there is one. */
+/* --- cld.files.tar(path) -> archive: the members of a .tar archive, from the index beside it if there is one. */
 static int files_tar(lua_State *L) { return new_tar(L, cld_tar_open); }
-/* --- cld.files.scan_tar(path) -> archive: the same, read through, whatever index there is. */
+/* --- cld.files.scan_tar(path) -> archive: the same, but always reads the whole archive and not its index. */
 static int files_scan_tar(lua_State *L) { return new_tar(L, cld_tar_scan); }
 
 static int tar_length(lua_State *L) {
@@ -256,7 +256,7 @@ static int tar_member(lua_State *L) {
     return 3;
 }
 
-/* t:index() -> the file that keeps the index, whether it was there before; or nil, why there is none */
+/* t:index() -> the path of the index file, and whether it existed before; or nil and why there is none */
 static int tar_index(lua_State *L) {
     const cld_tar *t = check_tar(L);
     lua_pushstring(L, t->index); /* NULL pushes nil */
@@ -287,8 +287,8 @@ static int devkit_gc(lua_State *L) {
     return 0;
 }
 
-/* --- cld.files.devkit(path) -> {id, ...}: the WordNet id of each validation image, in order, out of
- * ImageNet's development kit. */
+/* --- cld.files.devkit(path) -> {id, ...}: the WordNet id of each validation image, in order, from ImageNet's
+ * development kit. */
 static int files_devkit(lua_State *L) {
     const char *path = check_text(L, 1);
     cld_devkit **box = lua_newuserdatauv(L, sizeof *box, 0);

@@ -1,4 +1,4 @@
-/* The captured graph in Lua. lua/cld/graph.lua makes cld.graph of it. */
+/* The captured graph in Lua. lua/cld/graph.lua builds cld.graph on it. */
 #include "runtime/graph/graph.h"
 #include "bindings/bindings.h"
 
@@ -16,8 +16,8 @@ static int graph_available(lua_State *L) {
     return 1;
 }
 
-/* record(device, step, ...) -> the graph, what step(...) returns: what it computes is recorded, and not done. Where it
- * fails the capture has ended too; and it cannot yield, since nothing would end it. */
+/* record(device, step, ...) -> the graph, what step(...) returns: records what step computes, without computing it.
+ * If step fails, the capture has ended too. step cannot yield, since nothing would end the capture then. */
 static int graph_record(lua_State *L) {
     const cld_backend *device = cldL_check_device(L, 1);
     luaL_checkany(L, 2);
@@ -40,7 +40,7 @@ static int graph_capturing(lua_State *L) {
     return 1;
 }
 
-/* inputs({x, ...}, device) -> {tensors like them there, for set} */
+/* inputs({x, ...}, device) -> {new tensors like them on the device, for set} */
 static int graph_inputs(lua_State *L) {
     int count;
     cld_tensor **list = cldL_check_list(L, 1, &count);
@@ -58,7 +58,7 @@ static int graph_inputs(lua_State *L) {
     return 1;
 }
 
-/* set(input, x): input = x, which may lie on the host */
+/* set(input, x): copies x, which may be on the host, to input */
 static int graph_set(lua_State *L) {
     cldL_check_status(L, cld_graph_set(cldL_check_tensor(L, 1), cldL_check_tensor(L, 2)));
     return 0;

@@ -13,51 +13,51 @@ static int apply(lua_State *L, cld_image_op op, double value) {
     return cldL_result(L, *out);
 }
 
-/* --- cld.image.adjust_brightness(image, factor) -> image: Pillow's and torchvision's, on u8 (H, W, 3), with
- * the same pixels; 1 changes nothing, 0 is black.
+/* --- cld.image.adjust_brightness(image, factor) -> image: u8 (H, W, 3), with the same pixels as Pillow and
+ * torchvision; 1 changes nothing, 0 gives black.
  *
  *     local image = cld.full({ 2, 2, 3 }, 100, "u8")
  *     print(cld.image.adjust_brightness(image, 1.5)[{ 1, 1, 1 }]:item())  --> 150 */
 static int image_adjust_brightness(lua_State *L) {
     return apply(L, CLD_IMAGE_BRIGHTNESS, luaL_checknumber(L, 2));
 }
-/* --- cld.image.adjust_contrast(image, factor) -> image: u8 (H, W, 3), as Pillow; 1 changes nothing, 0 is
+/* --- cld.image.adjust_contrast(image, factor) -> image: u8 (H, W, 3), as Pillow; 1 changes nothing, 0 gives
  * the mean grey. */
 static int image_adjust_contrast(lua_State *L) {
     return apply(L, CLD_IMAGE_CONTRAST, luaL_checknumber(L, 2));
 }
-/* --- cld.image.adjust_saturation(image, factor) -> image: u8 (H, W, 3), as Pillow; 1 changes nothing, 0 is
- * grey. */
+/* --- cld.image.adjust_saturation(image, factor) -> image: u8 (H, W, 3), as Pillow; 1 changes nothing, 0 gives
+ * greys. */
 static int image_adjust_saturation(lua_State *L) {
     return apply(L, CLD_IMAGE_SATURATION, luaL_checknumber(L, 2));
 }
-/* --- cld.image.adjust_sharpness(image, factor) -> image: u8 (H, W, 3), as Pillow; 1 changes nothing, 0 is
- * smoothed. */
+/* --- cld.image.adjust_sharpness(image, factor) -> image: u8 (H, W, 3), as Pillow; 1 changes nothing, 0 gives
+ * a smoothed image. */
 static int image_adjust_sharpness(lua_State *L) {
     return apply(L, CLD_IMAGE_SHARPNESS, luaL_checknumber(L, 2));
 }
 /* --- cld.image.solarize(image, threshold) -> image: u8 (H, W, 3): values at the threshold (0 to 256) and
  * above are inverted, as Pillow. */
 static int image_solarize(lua_State *L) { return apply(L, CLD_IMAGE_SOLARIZE, luaL_checknumber(L, 2)); }
-/* --- cld.image.posterize(image, bits) -> image: u8 (H, W, 3): only so many of each value's highest bits
- * stay, as Pillow. */
+/* --- cld.image.posterize(image, bits) -> image: u8 (H, W, 3): keeps that many of the highest bits of each
+ * value, as Pillow. */
 static int image_posterize(lua_State *L) { return apply(L, CLD_IMAGE_POSTERIZE, luaL_checknumber(L, 2)); }
-/* --- cld.image.invert(image) -> image: u8 (H, W, 3): 255 less each value. */
+/* --- cld.image.invert(image) -> image: u8 (H, W, 3): 255 minus each value. */
 static int image_invert(lua_State *L) { return apply(L, CLD_IMAGE_INVERT, 0); }
-/* --- cld.image.autocontrast(image) -> image: u8 (H, W, 3): each channel stretched to 0 to 255, as Pillow. */
+/* --- cld.image.autocontrast(image) -> image: u8 (H, W, 3): stretches each channel to 0 to 255, as Pillow. */
 static int image_autocontrast(lua_State *L) { return apply(L, CLD_IMAGE_AUTOCONTRAST, 0); }
-/* --- cld.image.equalize(image) -> image: u8 (H, W, 3): each channel's histogram made even, as Pillow. */
+/* --- cld.image.equalize(image) -> image: u8 (H, W, 3): equalizes each channel's histogram, as Pillow. */
 static int image_equalize(lua_State *L) { return apply(L, CLD_IMAGE_EQUALIZE, 0); }
 /* --- cld.image.adjust_hue(image, shift) -> image: u8 (H, W, 3), as torchvision; the shift, -0.5 to 0.5, is
- * a share of the colour circle. */
+ * a fraction of the colour circle. */
 static int image_adjust_hue(lua_State *L) { return apply(L, CLD_IMAGE_HUE, luaL_checknumber(L, 2)); }
-/* --- cld.image.gaussian_blur(image, sigma) -> image: u8 (H, W, 3), as Pillow's GaussianBlur, sigma in
+/* --- cld.image.gaussian_blur(image, sigma) -> image: u8 (H, W, 3), as Pillow's GaussianBlur; sigma is in
  * pixels. */
 static int image_gaussian_blur(lua_State *L) { return apply(L, CLD_IMAGE_BLUR, luaL_checknumber(L, 2)); }
-/* --- cld.image.grayscale(image) -> image: u8 (H, W, 3), all channels the luminance, as torchvision's with
- * three channels. */
+/* --- cld.image.grayscale(image) -> image: u8 (H, W, 3), with the luminance in all channels, as torchvision's
+ * grayscale with three channels. */
 static int image_grayscale(lua_State *L) { return apply(L, CLD_IMAGE_GRAYSCALE, 0); }
-/* --- cld.image.hflip(image) -> image: u8 (H, W, 3), left and right exchanged. */
+/* --- cld.image.hflip(image) -> image: u8 (H, W, 3), with left and right exchanged. */
 static int image_hflip(lua_State *L) { return apply(L, CLD_IMAGE_HFLIP, 0); }
 
 static int check_int(lua_State *L, int arg) {
@@ -83,8 +83,8 @@ static cld_filter check_filter(lua_State *L, int arg) {
 }
 
 /* --- cld.image.resized_crop(image, top, left, height, width, size[, filter = "bilinear"]) -> image: a
- * rectangle of u8 (H, W, 3), in pixels from 0, scaled to size, a number or {height, width}; filter
- * "bilinear" or "bicubic", with antialiasing as Pillow. */
+ * rectangle of u8 (H, W, 3), in pixels from 0, scaled to size, which is a number or {height, width}. filter:
+ * "bilinear" or "bicubic", with antialiasing as in Pillow. */
 static int image_resized_crop(lua_State *L) {
     const cld_tensor *image = cldL_check_tensor(L, 1);
     cld_rect crop = {check_int(L, 2), check_int(L, 3), check_int(L, 4), check_int(L, 5)};
@@ -159,8 +159,8 @@ static void check_view(lua_State *L, cld_view *v, int height, int width) {
 }
 
 /* --- cld.image.follow(image, view[, {sparing = false, shrink = 1}]) -> u8 (height, width, 3), or f32 (3,
- * height, width) if it is normalized: does what a list of drawn instructions says ({{"contrast", 1.4},
- * {"flip"}}, runtime/images/image.h). For specs and experiments; cld.augment draws such lists. */
+ * height, width) if it is normalized: applies a list of drawn instructions ({{"contrast", 1.4}, {"flip"}},
+ * runtime/images/image.h). For specs and experiments; cld.augment draws such lists. */
 static int image_follow(lua_State *L) {
     static const char *const names[] = {"sparing", "shrink", NULL};
     const cld_tensor *image = cldL_check_tensor(L, 1);
@@ -184,7 +184,7 @@ static int image_follow(lua_State *L) {
 }
 
 /* --- cld.image.follow_all(images, rows or nil, {view, ...}[, dtype = "f32"]) -> (n, 3, height, width):
- * follow for images u8 (N, H, W, 3), of which rows (i64, from 0) says which, on their device. */
+ * follow for those of the images u8 (N, H, W, 3) that rows (i64, from 0) lists, on their device. */
 static int image_follow_all(lua_State *L) {
     cld_tensor *images = cldL_check_tensor(L, 1), *rows = cldL_opt_tensor(L, 2);
     luaL_checktype(L, 3, LUA_TTABLE);

@@ -1,5 +1,5 @@
-/* --- cld.io: files and folders: NumPy's, PyTorch's and other files of tensors, whole texts, locks. Programs save and
- * load with cld.save and cld.load. */
+/* --- cld.io: files and folders: files of tensors (NumPy's, PyTorch's and others), whole texts, locks. Programs save
+ * and load with cld.save and cld.load. */
 #include "bindings/io.h"
 
 #include <stdio.h>
@@ -48,8 +48,7 @@ void cldL_check_saved(lua_State *L, cld_status status) {
 
 /* ---- files and folders --------------------------------------------------------------------------------- */
 
-/* --- cld.io.write_atomic(path, string): writes a whole file; the old one stays until the new one is on the
- * disk. */
+/* --- cld.io.write_atomic(path, string): writes a whole file; the old one stays until the new one is on disk. */
 static int io_write_atomic(lua_State *L) {
     const char *path = cldL_check_text(L, 1);
     size_t bytes;
@@ -61,7 +60,7 @@ static int io_write_atomic(lua_State *L) {
     return 0;
 }
 
-/* --- cld.io.mkdir(path) -> boolean: makes the folder and those above it; true if it is new. */
+/* --- cld.io.mkdir(path) -> boolean: makes the folder and its parents; true if it is new. */
 static int io_mkdir(lua_State *L) {
     bool created;
     cldL_check_status(L, cld_make_folder(cldL_check_text(L, 1), 0777, &created));
@@ -86,7 +85,7 @@ static int io_exists(lua_State *L) {
 
 static cldL_guard *new_names(lua_State *L) { return cldL_new_guard(L, release_names); }
 
-/* Pushes a list of the names, and frees them. */
+/* Pushes a list of the names and frees them. */
 static int push_names(lua_State *L, cldL_guard *g) {
     char **names = g->held;
     lua_createtable(L, (int)g->count, 0);
@@ -127,12 +126,12 @@ static int hold(lua_State *L, cld_status (*how)(cld_folder *f, const char *path)
     return f->fd >= 0;
 }
 
-/* --- cld.io.lock(folder) -> folder or nil: held by its descriptor and marked as in use until it is closed
- * or collected; nil if another process holds it. */
+/* --- cld.io.lock(folder) -> folder or nil: holds the folder by its descriptor and marks it as in use until it
+ * is closed or collected; nil if another process holds it. */
 static int io_lock(lua_State *L) { return hold(L, cld_folder_open); }
 
-/* --- cld.io.claim(folder) -> folder or nil: as lock, and the folder is made if there is none. One that was
- * made, and is still empty when it is closed, is removed again. */
+/* --- cld.io.claim(folder) -> folder or nil: as lock, but makes the folder if there is none. A folder made here
+ * is removed again if it is still empty when it is closed. */
 static int io_claim(lua_State *L) { return hold(L, cld_folder_claim); }
 
 static int folder_close(lua_State *L) {
@@ -146,7 +145,7 @@ static int folder_locked(lua_State *L) {
     return 1;
 }
 
-/* f:where() -> the path at which the folder lies now; nil once it has been removed */
+/* f:where() -> the folder's current path; nil once it has been removed */
 static int folder_where(lua_State *L) {
     cld_folder *f = check_folder(L);
     cldL_guard *g = cldL_new_guard(L, cldL_release_memory);
@@ -172,7 +171,7 @@ static int folder_list(lua_State *L) {
     return push_names(L, g);
 }
 
-/* f:read(name) -> the file's content, or nil when there is none */
+/* f:read(name) -> the file's content, or nil if there is none */
 static int folder_read(lua_State *L) {
     cld_folder *f = check_folder(L);
     const char *name = cldL_check_text(L, 2);
@@ -215,7 +214,7 @@ static int folder_save(lua_State *L) {
     return 0;
 }
 
-/* f:append(name, line): a line more of a text file; "" only makes it */
+/* f:append(name, line): adds a line to a text file; "" only makes the file */
 static int folder_append(lua_State *L) {
     cld_folder *f = check_folder(L);
     const char *name = cldL_check_text(L, 2);
@@ -225,20 +224,20 @@ static int folder_append(lua_State *L) {
     return 0;
 }
 
-/* f:remove_leftover(name): a temporary that no writer has any more */
+/* f:remove_leftover(name): removes a temporary file that no writer uses any more */
 static int folder_remove_leftover(lua_State *L) {
     cld_folder_remove_leftover(check_folder(L), cldL_check_text(L, 2));
     return 0;
 }
 
-/* --- folder:keep(name, as): the file gets a further name, in place of what was there, and nothing is written twice
- * (runtime/io/keep.h). */
+/* --- folder:keep(name, as): gives the file a second name, replacing any file of that name, without writing the
+ * content again (runtime/io/keep.h). */
 static int folder_keep(lua_State *L) {
     cldL_check_saved(L, cld_keep_as(check_folder(L), cldL_check_text(L, 2), cldL_check_text(L, 3)));
     return 0;
 }
 
-/* --- folder:remove(name): a file of the folder; none is fine */
+/* --- folder:remove(name): removes a file of the folder, if there is one */
 static int folder_remove(lua_State *L) {
     cldL_check_status(L, cld_folder_remove(check_folder(L), cldL_check_text(L, 2)));
     return 0;

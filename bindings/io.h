@@ -16,7 +16,7 @@ cldL_guard *cldL_new_guard(lua_State *L, void (*how)(cldL_guard *g));
 void cldL_release(cldL_guard *g);
 void cldL_release_memory(cldL_guard *g); /* free() */
 
-/* A string without embedded zeros, which C would cut short. */
+/* A string without embedded zeros: C would cut it short there. */
 const char *cldL_check_text(lua_State *L, int arg);
 
 /* What a save writes. */
@@ -26,7 +26,7 @@ typedef struct cldL_contents {
     size_t count, metadata_count;
 } cldL_contents;
 
-/* The tables at `arg`, the tensors, and after it, the metadata, if any. What is pointed to stays on the stack. */
+/* The tables of tensors at `arg` and of metadata, if any, at `arg` + 1. What the result points to stays on the stack. */
 cldL_contents cldL_check_contents(lua_State *L, int arg);
 
 /* tensor_files.c: load, save, load_npy, save_npy, save_npz, is_torch. */

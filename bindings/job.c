@@ -1,4 +1,4 @@
-/* A rank's beginning and end as a process: standard output is rank 0's, and all leave together. */
+/* How a rank begins and ends as a process: only rank 0 has standard output, and all ranks leave together. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "runtime/dist/launcher.h"
 #include "runtime/dist/watch.h"
 
-/* What is printed is rank 0's; the others do the same. */
+/* Only rank 0 prints: the others would print the same. */
 static cld_status be_silent(void) {
     int null = open("/dev/null", O_WRONLY);
     bool ok = null >= 0 && dup2(null, STDOUT_FILENO) >= 0;
@@ -21,8 +21,8 @@ static cld_status be_silent(void) {
 
 #define TOGETHER 2 /* seconds */
 
-/* Ranks that end well leave the job together. So do those that all end with another status, at the same place in the same
- * script; one that ends so alone ends the job, and must not wait for the others, as MPI would. */
+/* Ranks that succeed leave the job together. So do ranks that all end with the same other status at the same place in
+ * the same script. A rank that alone ends so ends the job, and must not wait for the others, as MPI would. */
 static void leave_job(int status, void *unused) {
     char message[64];
     (void)unused;
@@ -32,7 +32,7 @@ static void leave_job(int status, void *unused) {
     else if (!cld_watch_end_within(TOGETHER))
         cld_watch_fail(message);
     if (status == EXIT_SUCCESS) return cld_dist_end();
-    cld_board_tell(); /* with this status, if not in words */
+    cld_board_tell(); /* the status says it, if no message does */
     int left = cld_board_hand_over(status);
     if (left == status) return;
     fflush(NULL);

@@ -1,12 +1,12 @@
-/* cld.core.json: JSON text to Lua values, through jansson, and strings to JSON. The rest of the way back is
- * lua/cld/json.lua.
+/* cld.core.json: JSON text to Lua values, through jansson, and strings to JSON. lua/cld/json.lua writes all other
+ * values.
  *
  * Integers and floats stay what they are; null becomes json.null, a light userdata, so that arrays keep their
  * places.
  *
- * A path is any bytes, JSON is UTF-8. A byte 0xNN that is no part of a UTF-8 character is written as the character
- * U+10FENN, "\udbff\udeNN": a private one that every reader takes and nobody else uses. It is read back as the byte.
- * Those characters themselves are written byte by byte, so that every string comes back as it was.
+ * A path may be any bytes; JSON is UTF-8. A byte 0xNN that is not part of a UTF-8 character is written as the
+ * character U+10FENN, "\udbff\udeNN": a private-use one that every reader accepts and nobody else uses. It is read
+ * back as the byte. Those characters themselves are written byte by byte, so that every string comes back as it was.
  */
 #define _GNU_SOURCE /* memmem */
 #include "bindings/bindings.h"
@@ -43,14 +43,14 @@ static bool stands_for_byte(unsigned code) { return code >= BYTES + 0x80 && code
 static void push_string(lua_State *L, const char *text, size_t length) {
     luaL_Buffer out;
     unsigned code;
-    if (!memmem(text, length, "\xF4\x8F", 2)) { /* how those begin */
+    if (!memmem(text, length, "\xF4\x8F", 2)) { /* how those characters begin */
         lua_pushlstring(L, text, length);
         return;
     }
     luaL_buffinit(L, &out);
     for (size_t i = 0, bytes; i < length; i += bytes) {
         bytes = (size_t)cld_utf8(text + i, length - i, &code);
-        if (bytes == 0) bytes = 1; /* cannot be: jansson has checked it */
+        if (bytes == 0) bytes = 1; /* cannot happen: jansson has checked it */
         if (bytes == 4 && stands_for_byte(code))
             luaL_addchar(&out, (char)(code - BYTES));
         else
@@ -59,7 +59,7 @@ static void push_string(lua_State *L, const char *text, size_t length) {
     luaL_pushresult(&out);
 }
 
-/* What must be escaped, and control characters beyond ASCII as well: logs are looked at on terminals. */
+/* Escapes what JSON requires, and control characters beyond ASCII too, since logs are read on terminals. */
 static const char *escape(char room[16], unsigned code) {
     static const char plain[] = "\"\\\n\r\t", letters[] = "\"\\nrt";
     const char *found = code && code < 0x80 ? strchr(plain, (int)code) : NULL;
@@ -126,7 +126,7 @@ static void push(lua_State *L, json_t *value) {
 }
 
 /* --- cld.json.decode(text) -> value: JSON as Lua values. Integers stay integers; null is cld.json.null, so
- * that lists keep their places; what is no JSON is an error with line and column.
+ * that lists keep their places. Text that is not JSON is an error with line and column.
  *
  *     print(cld.json.decode('{"a": [1, 2.5]}').a[2])   --> 2.5 */
 static int json_decode(lua_State *L) {

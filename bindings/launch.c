@@ -1,11 +1,11 @@
-/* `cldlua --ranks N ...`: the same command line by N processes on this machine, which Open MPI's mpirun starts.
+/* `cldlua --ranks N ...`: runs the same command line as N processes on this machine, which Open MPI's mpirun starts.
  *
- * mpirun binds nothing: the ranks divide the cores (runtime/dist/cores.h). It says nothing of a rank that has failed,
- * the rank does. This process stays above it for the sake of signals. When mpirun itself is told to end, or a rank has
- * failed, it waits for its kill timeout, sends SIGTERM, waits that long again, and kills, be all of them gone meanwhile.
- * So that time is short here, and who wishes the job to end is heard another way: mpirun hands SIGUSR1 on at once, and
- * a training then ends with a checkpoint, in its own time. Which signal it was, and with which status ranks leave that
- * end the job themselves, is on the board (runtime/dist/board.h).
+ * mpirun binds nothing: the ranks divide the cores (runtime/dist/cores.h). mpirun prints nothing about a rank that
+ * has failed: the rank does. This process stays above mpirun to handle signals. When mpirun itself is told to end, or
+ * a rank has failed, it waits for its kill timeout, sends SIGTERM, waits that long again, and kills, even if all
+ * ranks are gone by then. So that timeout is short here, and a request to end the job goes another way: mpirun passes
+ * SIGUSR1 on at once, and a training then ends with a checkpoint, in its own time. Which signal it was, and the
+ * status of ranks that end the job themselves, are on the board (runtime/dist/board.h).
  */
 #define _GNU_SOURCE
 #include "bindings/interpreter.h"
@@ -42,7 +42,7 @@ static int complain(const char *format, ...) {
     return EXIT_FAILURE;
 }
 
-/* 0 if the text is no number of ranks, or too large a one for this machine. */
+/* 0 if the text is not a number of ranks, or is too large for this machine. */
 static int parse_ranks(const char *text, int most) {
     char *end;
     if (*text < '0' || *text > '9') return 0;
@@ -56,13 +56,13 @@ static int ask_version(char *line, size_t size) {
     FILE *f = popen("mpirun --version 2>&1 </dev/null", "re");
     if (!f) return -1;
     while (fgets(raw, sizeof raw, f) && raw[strspn(raw, " \n")] == '\0') continue;
-    for (int c = 0; c != EOF;) c = fgetc(f); /* the rest: a program that is cut off fails */
+    for (int c = 0; c != EOF;) c = fgetc(f); /* the rest: a program whose pipe is closed early fails */
     raw[strcspn(raw, "\n")] = '\0';
     cld_printable(line, size, raw, strlen(raw), CLD_ONE_LINE);
     return pclose(f);
 }
 
-/* The first number of Open MPI's version; 0 after a message: there is none. */
+/* Open MPI's major version; 0, after a message, if there is none. */
 static int find_open_mpi(void) {
     char line[512];
     int major, status = ask_version(line, sizeof line);
@@ -84,17 +84,17 @@ static int find_open_mpi(void) {
 /* mpirun, its options, this program and its arguments without --ranks. */
 static const char **command(const char *self, const char *ranks, int major, int argc, char **argv,
                             int script) {
-    /* Open MPI 5 has these of its launcher, PRRTE. */
+    /* In Open MPI 5 these options are those of its launcher, PRRTE. */
     const char *set = major >= 5 ? "--prtemca" : "--mca";
     const char *quiet = major >= 5 ? "prte_execute_quiet" : "orte_execute_quiet";
-    /* Status 0 without MPI_Finalize is of a rank that has handed its status over. */
+    /* A rank that has handed its status over ends with status 0 without MPI_Finalize. */
     const char *early = major >= 5 ? "prte_allowed_exit_without_sync" : "orte_allowed_exit_without_sync";
     const char *const options[] = {"mpirun",
                                    "-n",
                                    ranks,
                                    "--bind-to",
                                    "none",
-                                   "--map-by", /* no refusal if there are more than cores, or Slurm's tasks */
+                                   "--map-by", /* allow more ranks than cores or Slurm's tasks */
                                    ":OVERSUBSCRIBE",
                                    set,
                                    "odls_base_sigkill_timeout",
@@ -128,7 +128,7 @@ static pid_t mpirun;
 static cld_board *board; /* NULL: none */
 static volatile sig_atomic_t first_wish, has_ended;
 
-/* The first wish ends the job in good order, a SIGINT after it at once; batch systems repeat the others. */
+/* The first signal ends the job in good order. After it, SIGINT ends it at once; batch systems repeat the others. */
 static void hand_on(int number) {
     if (!first_wish) {
         first_wish = number;
@@ -141,7 +141,8 @@ static void hand_on(int number) {
 static void note_end(int number) { has_ended = number; }
 static void do_nothing(int number) { (void)number; }
 
-/* In a group of its own, so that a terminal's Ctrl-C comes here alone; from there it could not read the terminal. */
+/* In its own process group, so that a terminal's Ctrl-C reaches this process alone; mpirun could not read the
+ * terminal from there. */
 static void become_mpirun(const char *const *words, pid_t parent, const sigset_t *mask,
                           const cldL_relay *relay) {
     int nothing = open("/dev/null", O_RDONLY);
@@ -166,7 +167,7 @@ static void take_signals(bool *pipes_end) {
     *pipes_end = cld_handle_signal(SIGPIPE, do_nothing, SA_RESTART, NULL);
 }
 
-/* Until mpirun has ended and all is handed on. A rank that stands still while the others have left is mpirun's to kill. */
+/* Until mpirun has ended and all output is passed on. If a rank hangs after others have left, mpirun is to kill it. */
 static void attend(cldL_relay *relay, const sigset_t *mask, bool pipes_end) {
     static const struct timespec at_once = {0, 0}, second = {1, 0};
     double last = INFINITY;
@@ -183,7 +184,7 @@ static void attend(cldL_relay *relay, const sigset_t *mask, bool pipes_end) {
     }
 }
 
-/* A job that has failed without a word: nobody was there yet to say it, or no more. Returns the status. */
+/* For a job that failed without a message: no rank was there yet, or any longer, to print one. Returns the status. */
 static int explain(int status, int ranks) {
     const char *when = atomic_load(&board->joined) < ranks ? " before the ranks had found each other"
                                                            : "; --resume goes on from the last checkpoint";
@@ -195,11 +196,11 @@ static int explain(int status, int ranks) {
     return status;
 }
 
-/* The job's exit status; killed by a signal, 128 and its number, as a shell has it. */
+/* The job's exit status; if a signal killed it, 128 plus the signal's number, as in a shell. */
 static int judge(int how, int ranks) {
     if (WIFSIGNALED(how) && first_wish && WTERMSIG(how) == SIGUSR1)
         return 128 + first_wish; /* it had just begun */
-    if (WIFSIGNALED(how)) {      /* its ranks leave without a word */
+    if (WIFSIGNALED(how)) {      /* its ranks print nothing then */
         complain("--ranks: mpirun was ended by signal %d (%s); --resume goes on from the last checkpoint",
                  WTERMSIG(how), strsignal(WTERMSIG(how)));
         return 128 + WTERMSIG(how);
@@ -220,7 +221,7 @@ static int run_mpirun(const char *const *words, int ranks) {
     if (!cldL_relay_open(&relay)) return complain("--ranks: no pipe: %s", strerror(errno));
     board = cld_board_new();
     sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before); /* none is lost before there is someone to tell */
+    sigprocmask(SIG_SETMASK, &all, &before); /* so that none is lost before mpirun can be told */
     mpirun = fork();
     if (mpirun == 0) become_mpirun(words, self, &before, &relay);
     if (mpirun < 0) return complain("--ranks: no new process: %s", strerror(errno));
@@ -228,7 +229,7 @@ static int run_mpirun(const char *const *words, int ranks) {
     take_signals(&pipes_end);
     mask = before;
     sigdelset(&mask, SIGCHLD);
-    sigaddset(&before, SIGCHLD); /* comes in attend's wait alone, which it ends */
+    sigaddset(&before, SIGCHLD); /* comes only during attend's wait, and ends it */
     sigprocmask(SIG_SETMASK, &before, NULL);
     attend(&relay, &mask, pipes_end);
     while (waitpid(mpirun, &how, 0) < 0 && errno == EINTR) continue;
@@ -250,11 +251,10 @@ int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool
                         l.name);
     if (n == 1) return CLD_NOT_LAUNCHED;
     if (shared) return complain("--ranks %d " CLDL_NO_COMMON_INPUT, n);
-    signal(SIGCHLD,
-           SIG_DFL); /* whoever ignores it, and lets that be inherited, would have the statuses lost */
+    signal(SIGCHLD, SIG_DFL); /* if it were ignored, as it may be inherited, statuses would be lost */
     if ((major = find_open_mpi()) == 0) return EXIT_FAILURE;
     if (!cldL_find_self(self)) return complain("--ranks: this executable's path is not known");
-    /* A rank's output is a terminal of mpirun's own, wherever it goes. */
+    /* A rank's output is a terminal made by mpirun, wherever mpirun's own output goes. */
     if (!isatty(STDOUT_FILENO)) setenv("TERM", "dumb", 1);
     const char **words = command(self, ranks, major, argc, argv, script);
     if (!words) return complain("--ranks: not enough memory");

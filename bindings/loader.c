@@ -1,5 +1,5 @@
-/* --- cld.loader: the C functions beneath cld.data.loader, which has the settings and their defaults and is what programs
- * use. */
+/* --- cld.loader: the C functions beneath cld.data.loader, which has the settings and their defaults. Programs use
+ * cld.data.loader. */
 #include "bindings/bindings.h"
 #include "runtime/data/loader.h"
 
@@ -11,8 +11,8 @@ static cld_bad_images *check_bad(lua_State *L, int arg) {
     return *(cld_bad_images **)luaL_checkudata(L, arg, CLDL_BAD);
 }
 
-/* --- cld.loader.bad_images(count, share, strict) -> list: which of a data set's so many images could not be
- * read; more than that share, or with strict any, is an error. #list, list:reason(i). */
+/* --- cld.loader.bad_images(count, share, strict) -> list: which of a data set's count images could not be
+ * read. More than that share of them, or with strict any, is an error. #list, list:reason(i). */
 static int loader_bad_images(lua_State *L) {
     lua_Integer count = luaL_checkinteger(L, 1);
     double share = luaL_checknumber(L, 2);
@@ -31,7 +31,7 @@ static int bad_gc(lua_State *L) {
     return 0;
 }
 
-/* #bad, and bad:reason(i) -> why, row from 0; i from 1 in the order in which they were found */
+/* #bad, and bad:reason(i) -> why, row from 0; i from 1 in the order in which the images were found */
 static int bad_len(lua_State *L) {
     lua_pushinteger(L, cld_bad_images_kept(check_bad(L, 1)));
     return 1;
@@ -44,7 +44,7 @@ static int bad_reason(lua_State *L) {
     return 2;
 }
 
-/* bad:add(row, reason): of another rank. An error if there are too many now */
+/* bad:add(row, reason): adds an image that another rank found. An error if there are too many now */
 static int bad_add(lua_State *L) {
     cld_bad_images *b = check_bad(L, 1);
     cldL_check_status(L, cld_bad_images_add(b, luaL_checkinteger(L, 2), luaL_checkstring(L, 3)));
@@ -70,8 +70,8 @@ static void check_programs(lua_State *L, int arg, cld_loader *l) {
     lua_pop(L, 1);
 }
 
-/* The table of settings at arg, complete, as lua/cld/data/loader.lua makes it, but for the views' dtype. What is in it stays
- * anchored there. */
+/* The complete table of settings at arg, as lua/cld/data/loader.lua makes it, except for the views' dtype. The table
+ * keeps alive what the result points to. */
 static cld_loader check_loader(lua_State *L, int arg) {
     cld_loader l = {.dtype = CLD_F32};
     luaL_checktype(L, arg, LUA_TTABLE);
@@ -100,8 +100,8 @@ static cld_loader check_loader(lua_State *L, int arg) {
     return l;
 }
 
-/* --- cld.loader.rest(settings, first_image) -> steps, images: what is left of an epoch from there on;
- * checks every setting. */
+/* --- cld.loader.rest(settings, first_image) -> steps, images: what is left of an epoch from first_image on.
+ * Checks every setting. */
 static int loader_rest(lua_State *L) {
     cld_loader l = check_loader(L, 1);
     cld_epoch_rest rest;
@@ -127,8 +127,8 @@ static int loader_resident(lua_State *L) {
 
 /* ---- an epoch ------------------------------------------------------------------------------------------ */
 
-/* --- cld.loader.epoch(settings, epoch, first_image, dtype) -> function: its call gives the next batch, nil
- * after the last, and false if a signal came while it waited. cld.data.loader is what programs use. */
+/* --- cld.loader.epoch(settings, epoch, first_image, dtype) -> function: each call returns the next batch, nil
+ * after the last, or false if a signal came while it waited. Programs use cld.data.loader. */
 static int loader_epoch(lua_State *L) {
     cld_loader l = check_loader(L, 1);
     l.dtype = cldL_check_dtype(L, 4);
@@ -155,17 +155,17 @@ static int epoch_close(lua_State *L) {
     return 0;
 }
 
-/* waited() -> seconds that the consumer has waited for batches */
+/* waited() -> how many seconds the consumer has waited for batches */
 static int epoch_waited(lua_State *L) {
     lua_pushnumber(L, cld_epoch_waited(check_epoch(L)));
     return 1;
 }
 
-/* -> {views = {(n, 3, height, width), ...}, index = i64 (n), labels = i64 (n)} on the device, and share, as cldL_push_share
- * has it; nil; false. */
+/* The call of an epoch -> {views = {(n, 3, height, width), ...}, index = i64 (n), labels = i64 (n)} on the device,
+ * and share, as cldL_push_share makes it; nil after the last batch; false after a signal. */
 static int epoch_next(lua_State *L) {
     cld_epoch *e = check_epoch(L);
-    /* The userdata first: nothing below may leak what the worker made. */
+    /* Userdata first: nothing below may leak what the worker made. */
     cld_tensor **views[CLD_MAX_VIEWS], **index, **labels;
     int count = cld_epoch_views(e);
     lua_createtable(L, 0, 3);

@@ -1,4 +1,4 @@
-/* cld.losses in C: the functions without state; lua/cld/losses.lua makes the bank and the queue of them. */
+/* cld.losses in C: the functions without state; lua/cld/losses.lua builds the bank and the queue on them. */
 #include "bindings/bindings.h"
 
 #include <string.h>
@@ -26,7 +26,7 @@ static int bank_nce_loss(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* sample_negatives(draws, rows, count, size) -> i64 (rows, count); draws counts on */
+/* sample_negatives(draws, rows, count, size) -> i64 (rows, count); increments draws */
 static int sample_negatives(lua_State *L) {
     cld_tensor *draws = cldL_check_tensor(L, 1);
     lua_Integer rows = luaL_checkinteger(L, 2), count = luaL_checkinteger(L, 3),
@@ -98,8 +98,8 @@ static int normalized_cuts(lua_State *L) {
     return 3;
 }
 
-/* cld(g1, g2, {grouping, eigenvectors, clusters, iterations, temperature, detach_centroids, block}) -> loss, group accuracy, share of empty
- * groups */
+/* cld(g1, g2, {grouping, eigenvectors, clusters, iterations, temperature, detach_centroids, block}) -> loss, group
+ * accuracy, share of empty groups */
 static int cross_level(lua_State *L) {
     static const char *const names[] = {"grouping",    "eigenvectors",     "clusters", "iterations",
                                         "temperature", "detach_centroids", "block",    NULL};

@@ -1,7 +1,7 @@
-/* cldlua: the command line. It takes what `lua` takes, in the same words (see usage), and finds the Lua files
- * of cld from where the executable lies: ../lua in a source tree, ../share/lua/5.4 where it was installed.
+/* cldlua: the command line. It takes what `lua` takes, in the same words (see usage), and finds cld's Lua files from
+ * the path of the executable: ../lua in a source tree, ../share/lua/5.4 if it is installed.
  *
- * Everything runs inside one protected call, so that running out of memory at start-up is a message as well.
+ * Everything runs inside one protected call, so that running out of memory at start-up gives a message too.
  */
 #define _GNU_SOURCE
 #include "bindings/interpreter.h"
@@ -48,8 +48,8 @@ typedef struct command_line {
     int argc, script; /* script: its index in argv, argc if there is none */
     char **argv;
     bool interactive, version, details, execute, ignore_environment, help, lacks;
-    const char *bad;   /* the option that is not one, or lacks its argument */
-    const char *ranks; /* as they were written; NULL: not asked for */
+    const char *bad;   /* an option that is unknown or lacks its argument */
+    const char *ranks; /* as written; NULL: not given */
 } command_line;
 
 static command_line parse(int argc, char **argv) {
@@ -91,15 +91,15 @@ static command_line parse(int argc, char **argv) {
     return c;
 }
 
-/* ---- running things: all return a Lua status, the error printed ---------------------------------------- */
+/* ---- running things: all return a Lua status, after printing any error --------------------------------- */
 
-/* What a message quotes may come out of a file. */
+/* Makes the message printable, since it may quote a file. */
 static void complain(const char *message, size_t length) {
     size_t size = cld_printable(NULL, 0, message, length, CLD_LINES) + 1;
     char *text = malloc(size);
     if (text) cld_printable(text, size, message, length, CLD_LINES);
     fflush(stdout);
-    if (cld_watch_fail(text ? text : "out of memory")) { /* an error of all ranks is told once */
+    if (cld_watch_fail(text ? text : "out of memory")) { /* an error of all ranks is printed once */
         cld_board_tell();
         fprintf(stderr, PROGRAM ": %s\n", text ? text : "not enough memory for the error's message");
     }
@@ -132,7 +132,7 @@ static int run_init(lua_State *L) {
     return init[0] == '@' ? run_chunk(L, luaL_loadfile(L, init + 1)) : run_string(L, init, name);
 }
 
-/* -l [global=]module; a version after '-' is no part of the global's name. */
+/* -l [global=]module; a version after '-' is not part of the global's name. */
 static int require_library(lua_State *L, const char *text) {
     const char *equals = strchr(text, '='), *module = equals ? equals + 1 : text;
     size_t length = equals ? (size_t)(equals - text) : strcspn(text, "-");
@@ -160,18 +160,18 @@ static int run_options(lua_State *L, const command_line *c) {
     return LUA_OK;
 }
 
-/* Is the script "-"? Not if "--" has ended the options. */
+/* Whether the script is "-", standard input. Not if "--" has ended the options. */
 static bool is_stdin(const command_line *c) {
     return !strcmp(c->argv[c->script], "-") && strcmp(c->argv[c->script - 1], "--") != 0;
 }
 
-/* The session is lua/cld/repl.lua, loaded before anything of the user's could take away what it needs. It counts as
- * loaded once it runs: cld.run asks for that. LOAD_SCRIPT is the function that loads a script so that the session has its
- * local variables. */
+/* The session is lua/cld/repl.lua, which is loaded before user code can remove what it needs. It is in package.loaded
+ * only once it runs: cld.run checks that. LOAD_SCRIPT is the function that loads a script so that the session can use
+ * its local variables. */
 #define SESSION     "cld.repl"
 #define LOAD_SCRIPT "cld.repl.locals"
 
-/* Leaves the script's function, or the message. */
+/* Pushes the script's function, or the message. */
 static int load_script(lua_State *L, const char *file, bool session) {
     if (!session || !file) return luaL_loadfile(L, file);
     lua_getfield(L, LUA_REGISTRYINDEX, LOAD_SCRIPT);
@@ -221,20 +221,20 @@ static int run_session(lua_State *L) {
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, SESSION);
     lua_pushcfunction(L, cldL_open_terminal);
-    return report(L, lua_pcall(L, 1, 0, 0)); /* its own calls are the stoppable ones */
+    return report(L, lua_pcall(L, 1, 0, 0)); /* the calls that it makes can be stopped */
 }
 
 /* ---- the state ----------------------------------------------------------------------------------------- */
 
-#define INSTALLED "share/lua/5.4" /* where a stock Lua finds them as well */
+#define INSTALLED "share/lua/5.4" /* where a stock Lua finds them too */
 
 static int message_of(lua_State *L) {
     lua_pushvalue(L, lua_upvalueindex(1));
     return 1;
 }
 
-/* Loads the module if its file is there all the same: Lua takes a file that it cannot open, for want of memory or of
- * descriptors, for none. */
+/* Loads the module if its file does exist: Lua reports a file that it cannot open, for lack of memory or descriptors,
+ * as missing. */
 static bool load_unopened(lua_State *L, const char *name, const char *folder) {
     static const char *const patterns[] = {"%s/lua/%s.lua", "%s/lua/%s/init.lua", "%s/" INSTALLED "/%s.lua",
                                            "%s/" INSTALLED "/%s/init.lua"};
@@ -249,7 +249,7 @@ static bool load_unopened(lua_State *L, const char *name, const char *folder) {
     return false;
 }
 
-/* The last of package.searchers: cld was not found by any other. The error is a table with __tostring, which is
+/* The last of package.searchers: no other has found cld. The error is a table with __tostring, which is
  * printed without a traceback. Upvalue 1: the folder above the executable's. */
 static int not_found(lua_State *L) {
     const char *name = luaL_checkstring(L, 1), *folder = lua_tostring(L, lua_upvalueindex(1));
@@ -267,8 +267,8 @@ static int not_found(lua_State *L) {
     return lua_error(L);
 }
 
-/* This executable, which /proc/self/exe names: unless /proc is not mounted, or the program runs as `ld.so cldlua`, when
- * it names ld.so. */
+/* This executable's path: /proc/self/exe, unless /proc is not mounted, or the program runs as `ld.so cldlua` and it
+ * is ld.so's path. */
 bool cldL_find_self(char path[PATH_MAX]) {
     Dl_info self;
     bool is_linker = getauxval(AT_BASE) == 0;
@@ -278,7 +278,7 @@ bool cldL_find_self(char path[PATH_MAX]) {
     return dladdr((const void *)cldL_find_self, &self) && self.dli_fname && realpath(self.dli_fname, path);
 }
 
-/* The folder above the executable's; false where the system does not say. */
+/* The folder above the executable's; false if the system does not tell it. */
 static bool find_home(char folder[PATH_MAX]) {
     if (!cldL_find_self(folder)) return false;
     for (int up = 0; up < 2; up++) { /* the executable's name, then its folder */
@@ -288,8 +288,8 @@ static bool find_home(char folder[PATH_MAX]) {
     return true;
 }
 
-/* What `make` writes, lua/ beside an executable that is not installed, at the end of package.path, which is in the
- * table at 1. */
+/* Adds the files that `make` writes, in lua/ beside an executable that is not installed, to the end of package.path.
+ * package is the table at 1. */
 static void add_built_path(lua_State *L) {
     char self[PATH_MAX];
     char *slash = cldL_find_self(self) ? strrchr(self, '/') : NULL;
@@ -350,7 +350,7 @@ static void open_libraries(lua_State *L, const command_line *c) {
     set_arg(L, c);
 }
 
-/* Everything, in the order of `lua`. Returns true where all went well. */
+/* Everything, in the order of `lua`. Returns true if all went well. */
 static int protected_main(lua_State *L) {
     const command_line *c = lua_touserdata(L, 1);
     lua_settop(L, 0);
@@ -374,15 +374,15 @@ static int protected_main(lua_State *L) {
 /* A handler, not SIG_IGN: that would be inherited by the programs that a script starts. */
 static void do_nothing(int number) { (void)number; }
 
-/* Descriptors 0 to 2 that are closed (a daemon, cron: `<&- >&-`) would be given to the first files that are opened,
- * and what is printed would land in them. */
+/* If descriptors 0 to 2 are closed (a daemon, cron: `<&- >&-`), the first files that are opened would get them, and
+ * what is printed would go into those files. */
 static bool open_standard_streams(void) {
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return false;
     return true;
 }
 
-/* -E: every variable of ours but those that are no setting. Lua's own are skipped by what reads them (LUA_NOENV). */
+/* For -E: unsets our variables, except those that are not settings. Lua's own readers skip Lua's (LUA_NOENV). */
 static void ignore_own_variables(void) {
     for (char **entry = environ; *entry;) {
         const char *end = strchr(*entry, '=');
@@ -395,7 +395,7 @@ static void ignore_own_variables(void) {
     }
 }
 
-/* Only one of several ranks would have what is typed. */
+/* Whether the command line needs typed input, which only one of several ranks would get. */
 static bool needs_input(const command_line *c) {
     bool script = c->script < c->argc;
     return c->interactive || (script ? is_stdin(c) : !c->execute && !c->version);
@@ -432,7 +432,7 @@ int main(int argc, char **argv) {
         complain(text, strlen(text));
         return EXIT_FAILURE;
     }
-    /* A file that becomes larger than the user's limit is an error of its write, not the end. */
+    /* If a file grows beyond the user's limit, its write fails, and the process goes on. */
     cld_handle_signal(SIGXFSZ, do_nothing, SA_RESTART, NULL);
     lua_State *L = luaL_newstate();
     if (!L) {

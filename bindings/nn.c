@@ -1,5 +1,5 @@
-/* cld.nn.functional: convolution, batch normalization, pooling, linear; the rest is in nn_functions.c. Modules are made of them in
- * lua/cld/nn/layers.lua. */
+/* cld.nn.functional: convolution, batch normalization, pooling, linear; nn_functions.c has the rest.
+ * lua/cld/nn/layers.lua makes modules of them. */
 #include "bindings/bindings.h"
 
 /* ---- sizes: one number for both axes, or {height, width} ---- */
@@ -44,7 +44,7 @@ void cldL_field_pair(lua_State *L, int arg, const char *function, const char *na
 
 /* --- cld.nn.functional.conv2d(x, weight[, bias[, {stride = 1, padding = 0, dilation = 1, groups = 1}]]) ->
  * tensor: x (N, C, H, W), weight (out, C / groups, h, w), bias (out) or nil. Settings are integers or
- * {height, width}. Factors are rounded to cld.precision().
+ * {height, width}. Operands are rounded to cld.precision().
  *
  *     local y = cld.nn.functional.conv2d(cld.ones(1, 1, 4, 4), cld.ones(2, 1, 3, 3), nil, { padding = 1 })
  *     print(y[{ 1, 1, 2, 2 }]:item())           --> 9.0 */
@@ -66,7 +66,7 @@ static int nn_conv2d(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* ---- parts of a batch: what lua/cld/nn/parts.lua means by them ---- */
+/* ---- parts of a batch, as lua/cld/nn/parts.lua defines them ---- */
 
 static int check_count(lua_State *L, int table, const char *name, lua_Integer otherwise, lua_Integer least) {
     lua_Integer v = cldL_field_integer(L, table, name, otherwise);
@@ -113,7 +113,7 @@ static void field_parts(lua_State *L, int arg, cld_norm_params *p) {
 }
 
 /* --- cld.nn.functional.part_begin({views = 1, blocks = 1, unit = 1}, rows, part) -> integer: the first row
- * of a part of a batch, both from 0; of part number `parts` the number of rows. See cld.nn.parts. */
+ * of a part of a batch, both from 0; for part = views * blocks, the number of rows. See cld.nn.parts. */
 static int nn_part_begin(lua_State *L) {
     cld_parts parts = check_parts(L, 1);
     lua_Integer rows = luaL_checkinteger(L, 2), part = luaL_checkinteger(L, 3);
@@ -125,8 +125,8 @@ static int nn_part_begin(lua_State *L) {
     return 1;
 }
 
-/* --- cld.nn.functional.block_count(images, block) -> integer: into how many blocks of at most so many
- * images they are cut; block 0 is one block. */
+/* --- cld.nn.functional.block_count(images, block) -> integer: the number of blocks of at most `block` images
+ * that the images are cut into; block 0 means one block. */
 static int nn_block_count(lua_State *L) {
     lua_Integer images = luaL_checkinteger(L, 1), block = luaL_checkinteger(L, 2);
     luaL_argcheck(L, images >= 0, 1, "expected at least 0");
@@ -135,8 +135,8 @@ static int nn_block_count(lua_State *L) {
     return 1;
 }
 
-/* --- cld.nn.functional.join_rows({a, b, ...}) -> tensor: as cld.cat along the rows, without a copy if they
- * lie one after the other in one memory, off the tape. */
+/* --- cld.nn.functional.join_rows({a, b, ...}) -> tensor: as cld.cat along the rows, without a copy if the
+ * tensors are adjacent in one memory and off the tape. */
 static int nn_join_rows(lua_State *L) {
     int count;
     lua_settop(L, 1);
@@ -149,7 +149,7 @@ static int nn_join_rows(lua_State *L) {
 enum { MOST_SPLIT = 64 };
 
 /* --- cld.nn.functional.split_rows(x, count) -> {tensor, ...}: equal parts of its rows, which share x's
- * memory; the gradients are joined without a copy if that can be. */
+ * memory; the gradients are joined without a copy if possible. */
 static int nn_split_rows(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), *parts[MOST_SPLIT];
     lua_Integer count = luaL_checkinteger(L, 2);
@@ -170,8 +170,8 @@ static int nn_split_rows(lua_State *L) {
 /* --- cld.nn.functional.batch_norm(x, weight, bias, running_mean, running_var[, {training = false, momentum
  * = 0.1, eps = 1e-5, relu = false, residual, num_batches_tracked, parts}]) -> tensor: x (N, C) or (N, C, H,
  * W). weight, bias and, in training, the running statistics may be nil. residual is added, and relu applied,
- * in the same pass. num_batches_tracked (one element, i64) counts on in training. parts, as nn.parts()
- * returns them: those of x's rows that have statistics of their own in training. */
+ * in the same pass. num_batches_tracked (one element, i64) is incremented in training. parts, as nn.parts()
+ * returns them: the parts of x's rows that have their own statistics in training. */
 static int nn_batch_norm(lua_State *L) {
     static const char *const fields[] = {
         "training", "momentum", "eps", "relu", "residual", "num_batches_tracked", "parts", NULL};
@@ -216,7 +216,7 @@ static int nn_max_pool2d(lua_State *L) {
 }
 
 /* --- cld.nn.functional.avg_pool2d(x, kernel[, {stride = kernel, padding = 0}]) -> tensor: the mean of each
- * window; padding counts as zeros, as PyTorch has it by default. */
+ * window; padding counts as zeros, as in PyTorch by default. */
 static int nn_avg_pool2d(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     cld_pool_params p = check_pool(L, "avg_pool2d");
@@ -225,8 +225,8 @@ static int nn_avg_pool2d(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- cld.nn.functional.adaptive_avg_pool2d(x, size) -> tensor: means over windows that share each map of x
- * (N, C, H, W) out evenly; size is a number or {height, width}. */
+/* --- cld.nn.functional.adaptive_avg_pool2d(x, size) -> tensor: means over windows that divide each map of x
+ * (N, C, H, W) evenly; size is a number or {height, width}. */
 static int nn_adaptive_avg_pool2d(lua_State *L) {
     int size[2];
     cldL_check_count(L, 2);
@@ -238,8 +238,8 @@ static int nn_adaptive_avg_pool2d(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- cld.nn.functional.set_winograd(on) -> boolean: whether the cpu computes 3 x 3 convolutions by
- * Winograd's algorithm: faster, and about one decimal digit less precise. Returns what it was. */
+/* --- cld.nn.functional.set_winograd(on) -> boolean: whether the cpu computes 3 x 3 convolutions by Winograd's
+ * algorithm: faster, and about one decimal digit less precise. Returns the previous setting. */
 static int nn_set_winograd(lua_State *L) {
     luaL_checktype(L, 1, LUA_TBOOLEAN);
     lua_pushboolean(L, cld_cpu_backend()->conv->set_winograd(lua_toboolean(L, 1)));

@@ -1,10 +1,10 @@
-/* cld.nn.functional, what has no state: activations, norms of each image, losses, resizing, padding, dropout. */
+/* cld.nn.functional without state: activations, norms of each image, losses, resizing, padding, dropout. */
 #include "bindings/bindings.h"
 
 #include <limits.h>
 #include <string.h>
 
-/* The place of the field's string in a list that ends with NULL; absent: the first. */
+/* The index of the field's string in a list that ends with NULL; 0 if the field is absent. */
 static int field_choice(lua_State *L, int arg, const char *name, const char *const *choices) {
     const char *value = cldL_field_string(L, arg, name, choices[0]);
     luaL_Buffer text;
@@ -22,8 +22,8 @@ static int field_choice(lua_State *L, int arg, const char *name, const char *con
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
-/* --- cld.nn.functional.gelu(x[, {approximate = "none"|"tanh"}]) -> tensor: x times the normal
- * distribution's share below x. */
+/* --- cld.nn.functional.gelu(x[, {approximate = "none"|"tanh"}]) -> tensor: x times the standard normal
+ * distribution function of x. */
 static int nn_gelu(lua_State *L) {
     static const char *const fields[] = {"approximate", NULL}, *const kinds[] = {"none", "tanh", NULL};
     cldL_check_count(L, 2);
@@ -54,7 +54,7 @@ static int nn_leaky_relu(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* Of parts as nn.parts() returns them, at arg, or nil: whose rows these are. */
+/* Which images the rows are of, from the parts at arg, which are as nn.parts() returns them, or nil. */
 static cld_dropout_rows check_rows(lua_State *L, int arg) {
     cld_dropout_rows of = {.views = 1};
     if (lua_isnoneornil(L, arg)) return of;
@@ -92,8 +92,8 @@ static double check_eps(lua_State *L, int arg) {
     return cldL_field_number(L, arg, "eps", 1e-5);
 }
 
-/* --- cld.nn.functional.layer_norm(x, shape[, weight[, bias[, {eps = 1e-5}]]]) -> tensor: over x's last
- * dimensions, whose extents shape (an integer or a table) tells; weight and bias have that shape. */
+/* --- cld.nn.functional.layer_norm(x, shape[, weight[, bias[, {eps = 1e-5}]]]) -> tensor: normalizes over x's
+ * last dimensions, which have this shape (an integer or a table); weight and bias have that shape too. */
 static int nn_layer_norm(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_opt_tensor(L, 3), *bias = cldL_opt_tensor(L, 4);
     double eps = check_eps(L, 5);
@@ -108,8 +108,8 @@ static int nn_layer_norm(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- cld.nn.functional.group_norm(x, groups[, weight[, bias[, {eps = 1e-5}]]]) -> tensor: of each image of
- * x (N, C, ...) over each group of channels; weight and bias (C). */
+/* --- cld.nn.functional.group_norm(x, groups[, weight[, bias[, {eps = 1e-5}]]]) -> tensor: normalizes each
+ * image of x (N, C, ...) over each group of channels; weight and bias are (C). */
 static int nn_group_norm(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_opt_tensor(L, 3), *bias = cldL_opt_tensor(L, 4);
     lua_Integer groups = luaL_checkinteger(L, 2);
@@ -172,7 +172,7 @@ static int nn_kl_div(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- cld.nn.functional.cosine_similarity(a, b[, dim = 2[, eps = 1e-8]]) -> tensor: of the two, broadcast,
+/* --- cld.nn.functional.cosine_similarity(a, b[, dim = 2[, eps = 1e-8]]) -> tensor: of a and b, broadcast,
  * along dim.
  *
  *     local a, b = cld.tensor { { 1, 0 } }, cld.tensor { { 1, 1 } }
@@ -197,7 +197,7 @@ static int nn_cosine_similarity(lua_State *L) {
 
 /* --- cld.nn.functional.pad(x, {left, right, top, bottom, ...}[, {mode =
  * "constant"|"reflect"|"replicate"|"circular", value = 0}]) -> tensor: pairs for the last dimension, the one
- * before it, and so on. Negative numbers cut off.
+ * before it, and so on. Negative numbers crop.
  *
  *     print(cld.nn.functional.pad(cld.ones(1, 1, 2, 2), { 1, 1 }).shape[4])  --> 4 */
 static int nn_pad(lua_State *L) {
@@ -242,7 +242,7 @@ static double check_factor(lua_State *L) {
     return lua_tonumber(L, -1);
 }
 
-/* The field scale_factor, a number or a pair of them; absent: out stays. */
+/* The field scale_factor, a number or a pair of them; if absent, out stays. */
 static void field_factor(lua_State *L, int arg, double out[2]) {
     int type = lua_getfield(L, arg, "scale_factor"), table = lua_gettop(L);
     if (type == LUA_TTABLE) {
