@@ -26,7 +26,7 @@ typedef struct cldL_contents {
     size_t count, metadata_count;
 } cldL_contents;
 
-/* The tables of tensors at `arg` and of metadata, if any, at `arg` + 1. What the result points to stays on the stack. */
+/* The tables of tensors at `arg`, and of metadata, if any, after it. What the result points to stays on the stack. */
 cldL_contents cldL_check_contents(lua_State *L, int arg);
 
 /* tensor_files.c: load, save, load_npy, save_npy, save_npz, is_torch. */

@@ -10,7 +10,7 @@
 /* Each becomes a function of cld.optim under its name. */
 static const cld_optim_rule *const rules[] = {&cld_sgd, &cld_lars, &cld_adamw, &cld_adam};
 
-/* The tensors of the list at arg, borrowed: they are left on the stack, as is the userdata that is their array. */
+/* The tensors of the list at arg, borrowed: they stay on the stack, and so does their array, a userdata. */
 static cld_tensor **check_tensors(lua_State *L, int arg, const char *function, int *count) {
     if (!lua_istable(L, arg))
         luaL_error(L, "%s: expected a list of tensors or a module, got %s", function, luaL_typename(L, arg));
@@ -66,8 +66,8 @@ const char *cldL_method_name(lua_State *L, const cld_optimizer *s, const char *m
     return lua_pushfstring(L, "%s:%s", s->rule->name, method);
 }
 
-/* rule({tensors}, {settings}, groups): each group is {the number of its tensors, which follow those of the one before; its
- * own settings}. The upvalue is the rule. */
+/* rule({tensors}, {settings}, groups): each group is {the number of its tensors; its own settings}. Its tensors
+ * follow those of the group before. The upvalue is the rule. */
 static int optimizer_new(lua_State *L) {
     const cld_optim_rule *rule = lua_touserdata(L, lua_upvalueindex(1));
     int count, left;
@@ -103,7 +103,7 @@ static int optimizer_gc(lua_State *L) {
 
 /* ---- steps ----------------------------------------------------------------------------------------------- */
 
-/* The tensor in the field lr, which the table keeps; NULL if there is a number or nothing. */
+/* The tensor in the field lr, which the table keeps alive; NULL if it is a number or absent. */
 static cld_tensor *lr_tensor(lua_State *L, int arg) {
     if (!lua_istable(L, arg)) return NULL;
     lua_getfield(L, arg, "lr");
@@ -112,7 +112,7 @@ static cld_tensor *lr_tensor(lua_State *L, int arg) {
     return lr;
 }
 
-/* {lr, clip, grad_norm}, of a step; lr: a number, or a tensor of one element. */
+/* The options of a step, {lr, clip, grad_norm}; lr is a number, or a tensor of one element. */
 static cld_step_params check_step_params(lua_State *L, int arg, const cld_optimizer *s, const char *name) {
     static const char *const names[] = {"lr", "clip", "grad_norm", NULL};
     cldL_check_fields(L, arg, name, names);
@@ -126,12 +126,13 @@ static cld_step_params check_step_params(lua_State *L, int arg, const cld_optimi
 }
 
 /* --- optimizer:step([{lr =, clip =, grad_norm =}]) -> made, optimizer:step(loss[, {lr =, clip =, grad_norm
- * =}]) -> made: applies the gradients at hand, and parameters without one stay; or zero_grad, backward and
- * step in one. A loss that is not finite changes nothing, no parameter, no momentum, no row of a memory
- * bank, and is counted in .skipped. Nothing waits for whether the step was made: made is a u8 tensor, 1 or
- * 0, to be handed to cld.optim.ema and queue:enqueue; to Lua it is always true. lr, a number or a tensor of
- * one element, is for all groups; without it the group's, or .lr. clip: the gradients are scaled down to
- * that common norm if they exceed it. grad_norm = true measures it without clipping. */
+ * =}]) -> made: applies the current gradients; parameters without a gradient do not change. With a loss:
+ * zero_grad, backward and step in one. A loss that is not finite changes nothing, no parameter, no momentum, no
+ * row of a memory bank, and is counted in .skipped. Nothing waits to learn whether the step was made: made is a
+ * u8 tensor, 1 or 0, to be passed to cld.optim.ema and queue:enqueue; as a Lua condition it is always true. lr,
+ * a number or a tensor of one element, applies to all groups; without it the group's lr does, or .lr. clip: if
+ * the gradients' common norm exceeds it, they are scaled down to it. grad_norm = true measures that norm
+ * without clipping. */
 static int optimizer_step(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     cld_tensor *loss = cldL_test_tensor(L, 2);
@@ -165,10 +166,10 @@ static int optimizer_begin(lua_State *L) {
     return 0;
 }
 
-/* --- optimizer:add(loss[, weight = 1[, {last = false}]]): backward of weight times the loss, whose graph is
- * let go of. last: no other loss follows, so that the gradients of several ranks are summed up meanwhile;
- * without it that is done in finish, which takes longer. zero_grad, a loss that cannot be followed, or a
- * step that cannot be made ends what begin began, and nothing but the gradients has changed. */
+/* --- optimizer:add(loss[, weight = 1[, {last = false}]]): runs backward of weight times the loss, and frees
+ * its graph. last = true: no other loss follows, so that the gradients of several ranks are summed meanwhile;
+ * without it finish sums them, which takes longer. zero_grad, a loss whose backward fails, or a step that fails
+ * ends what begin began; nothing but the gradients has changed then. */
 static int optimizer_add(lua_State *L) {
     static const char *const names[] = {"last", NULL};
     cld_optimizer *s = cldL_check_optimizer(L);
@@ -190,9 +191,9 @@ static int optimizer_add(lua_State *L) {
     return 0;
 }
 
-/* --- optimizer:finish([{lr =, clip =, grad_norm =}]) -> made: the step from the sum of the weighted losses.
- * One that was not finite skips all of it. The rows of a memory bank that the losses used change now, in the
- * order of add. */
+/* --- optimizer:finish([{lr =, clip =, grad_norm =}]) -> made: makes the step from the sum of the weighted
+ * losses. If one of them was not finite, the whole step is skipped. The rows of a memory bank that the losses
+ * used change now, in the order of add. */
 static int optimizer_finish(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     lua_settop(L, 2);
@@ -202,7 +203,7 @@ static int optimizer_finish(lua_State *L) {
     return cldL_result(L, *made);
 }
 
-/* --- optimizer:zero_grad(): forgets the gradients of all its parameters. */
+/* --- optimizer:zero_grad(): clears the gradients of all its parameters. */
 static int optimizer_zero_grad(lua_State *L) {
     cld_optimizer_zero_grad(cldL_check_optimizer(L));
     return 0;
@@ -223,17 +224,17 @@ lua_Integer cldL_skipped_steps(lua_State *L, const cld_optimizer *s) {
     return (lua_Integer)count;
 }
 
-/* --- optimizer.skipped -> integer: steps not made because a loss or gradient was not finite; it waits for
- * the device. */
+/* --- optimizer.skipped -> integer: how many steps were skipped because a loss or gradient was not finite. It
+ * waits for the device. */
 static int optimizer_skipped(lua_State *L) {
     lua_pushinteger(L, cldL_skipped_steps(L, cldL_check_optimizer(L)));
     return 1;
 }
 
-/* --- optimizer.loss_scale -> number: in the precision fp16 what losses are multiplied by, so that small
- * gradients do not vanish: 65536 at first, doubled after 2000 good steps, halved when a gradient is not
- * finite in the end, in which case the step is not made, and counted as skipped. Until the next step .grad
- * holds the larger values, which :step() and clip_grad_norm refuse. */
+/* --- optimizer.loss_scale -> number: the factor that losses are multiplied by in precision fp16, so that
+ * small gradients do not vanish: 65536 at first, doubled after 2000 good steps, and halved if a gradient is not
+ * finite in the end; that step is not made, and is counted as skipped. Until the next step .grad holds the
+ * larger values, which :step() and clip_grad_norm refuse. */
 static int optimizer_loss_scale(lua_State *L) {
     const cld_optimizer *s = cldL_check_optimizer(L);
     double scale;
@@ -244,14 +245,14 @@ static int optimizer_loss_scale(lua_State *L) {
 }
 
 /* --- optimizer.grad_norm -> tensor: the gradients' common norm before clipping in the last step with clip
- * or grad_norm = true, f32 of no dimension, the same tensor always; NaN if that step was not made, or there
- * was none. */
+ * or grad_norm = true, f32 without dimensions, always the same tensor; NaN if that step was not made, or if
+ * there was none. */
 static int optimizer_grad_norm(lua_State *L) {
     return cldL_push_tensor(L, cld_tensor_retain(cldL_check_optimizer(L)->grad_norm));
 }
 
-/* --- optimizer.buckets -> {{number, ...}, ...} or nil: the parameters' numbers, in lists, as several ranks
- * sum their gradients up together; nil before the first such step. */
+/* --- optimizer.buckets -> {{number, ...}, ...} or nil: the parameters' numbers, in the lists in which several
+ * ranks sum their gradients together; nil before the first such step. */
 static int optimizer_buckets(lua_State *L) {
     const cld_optimizer *s = cldL_check_optimizer(L);
     int place;

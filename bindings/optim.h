@@ -16,10 +16,10 @@ const char *cldL_method_name(lua_State *L, const cld_optimizer *s, const char *m
 lua_Integer cldL_skipped_steps(lua_State *L, const cld_optimizer *s);
 
 /* optim_settings.c */
-/* The settings at arg, with those of `base` if it has none; the rate is its own, or NaN. */
+/* The settings at arg, and those of `base` for what it does not set; the learning rate is its own, or NaN. */
 cld_rule_settings cldL_check_settings(lua_State *L, int arg, const cld_optim_rule *rule,
                                       cld_rule_settings base);
-/* The field lr; NaN if there is none, and never the caller's. */
+/* The field lr; NaN if it is absent. A NaN from the caller is an error. */
 double cldL_check_lr(lua_State *L, int arg, const cld_optim_rule *rule);
 int cldL_optimizer_groups(lua_State *L); /* the property */
 int cldL_optimizer_tostring(lua_State *L);

@@ -1,4 +1,4 @@
-/* An optimizer's settings: as tables of options, as groups that can be read, and as a person sees them. */
+/* An optimizer's settings: from a table of options, as groups that can be read, and as text. */
 #include "bindings/optim.h"
 
 #include <math.h>
@@ -79,7 +79,7 @@ static void push_setting(lua_State *L, cld_rule_settings *s, const cld_rule_sett
     }
 }
 
-/* --- optimizer.groups -> {{params =, every setting =}, ...}: its groups, to read. */
+/* --- optimizer.groups -> {{params =, every setting =}, ...}: its groups, for reading only. */
 int cldL_optimizer_groups(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     lua_createtable(L, s->group_count, 0);
@@ -135,7 +135,7 @@ static void add_settings(luaL_Buffer *out, const cld_optim_rule *rule, cld_rule_
         add_setting(out, rule, &s, setting);
 }
 
-/* "sgd: 62 parameters, lr 0.03, momentum 0.9, weight decay 0.0005"; of several groups a line each. */
+/* "sgd: 62 parameters, lr 0.03, momentum 0.9, weight decay 0.0005"; if there are several groups, one line for each. */
 int cldL_optimizer_tostring(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     lua_Integer skipped = cldL_skipped_steps(L, s);

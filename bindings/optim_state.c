@@ -6,7 +6,7 @@
 
 static const char *const others[] = {"skipped", "loss_scale", "good_steps", "groups"};
 
-/* The slots of a parameter are empty tensors as long as it has not been stepped. */
+/* The slots of a parameter are empty tensors before its first step. */
 static void set_parameter(lua_State *L, const cld_optimizer *s, int i) {
     static const int64_t none[] = {0};
     const cld_tensor *p = s->params[i];
@@ -37,10 +37,10 @@ static void set_groups(lua_State *L, const cld_optimizer *s) {
     lua_setfield(L, -2, "groups");
 }
 
-/* --- optimizer:state_dict() -> {name = tensor}: of parameter i, counted through all groups, "momentum.<i>"
- * (sgd, lars), or "exp_avg.<i>" and "exp_avg_sq.<i>" (adam, adamw), empty tensors if it has none yet;
+/* --- optimizer:state_dict() -> {name = tensor}: for parameter i, counted through all groups, "momentum.<i>"
+ * (sgd, lars), or "exp_avg.<i>" and "exp_avg_sq.<i>" (adam, adamw), empty tensors before its first step;
  * "step.<i>", if the rule counts the steps made with it (adam, adamw, and sgd with dampening; i64); "groups"
- * (i64), the number of parameters in each; "skipped"; and once there was a step in fp16 "loss_scale" and
+ * (i64), the number of parameters in each; "skipped"; and after the first step in fp16 "loss_scale" and
  * "good_steps". */
 int cldL_optimizer_state_dict(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
@@ -112,8 +112,8 @@ static cld_tensor **check_list(lua_State *L, const cld_optimizer *s, const char 
     return list;
 }
 
-/* --- optimizer:load_state_dict(state): copies what state_dict returned in; missing, unexpected and
- * mis-shaped entries are an error that names them, and nothing is copied then. */
+/* --- optimizer:load_state_dict(state): copies in what state_dict returned. Missing, unexpected and mis-shaped
+ * entries are an error that names them, and then nothing is copied. */
 int cldL_optimizer_load_state_dict(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     luaL_checktype(L, 2, LUA_TTABLE);

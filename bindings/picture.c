@@ -1,4 +1,4 @@
-/* cld.core.picture: image files. lua/cld/image.lua makes cld.image of these and of image.c's functions. */
+/* cld.core.picture: image files. lua/cld/image.lua builds cld.image on these and on image.c's functions. */
 #include <string.h>
 
 #include "bindings/bindings.h"
@@ -29,8 +29,8 @@ static int check_pixels(lua_State *L, int arg) {
     return (int)value;
 }
 
-/* decode(bytes[, upright[, shrink[, top, left, height, width]]]) -> u8 (height, width, 3): of the part, in pixels of the full
- * size, at 1/shrink where the kind can be shrunk. bytes is a string or u8 (n). */
+/* decode(bytes[, upright[, shrink[, top, left, height, width]]]) -> u8 (height, width, 3): the part, given in pixels
+ * of the full size, at 1/shrink if this kind of file can be shrunk. bytes is a string or u8 (n). */
 static int picture_decode(lua_State *L) {
     cld_tensor *tensor = cldL_test_tensor(L, 1);
     size_t length;

@@ -1,4 +1,4 @@
-/* cld.core.plot: what plots are drawn with (runtime/plot). lua/cld/plot.lua makes cld.plot of these. */
+/* cld.core.plot: functions that draw plots (runtime/plot). lua/cld/plot.lua builds cld.plot on these. */
 #include "bindings/io.h"
 #include "runtime/plot/canvas.h"
 #include "runtime/plot/marks.h"
@@ -22,7 +22,7 @@ static const cld_tensor *check_points(lua_State *L, int arg) {
     return points;
 }
 
-/* u8 (height, width[, 3]), dense, on the cpu: it is drawn upon. */
+/* u8 (height, width[, 3]), dense, on the cpu, to draw on. */
 static cld_tensor *check_canvas(lua_State *L) {
     cld_tensor *image = cldL_check_tensor(L, 1);
     bool is_canvas = image->a.dtype == CLD_U8 && cld_device(image) == cld_cpu_backend() &&
@@ -96,7 +96,8 @@ static int plot_text_width(lua_State *L) {
     return 1;
 }
 
-/* --- range(x, y or nil, x_positive, y_positive) -> least, most of x's finite (positive) elements beside such of y; or nothing */
+/* --- range(x, y or nil, x_positive, y_positive) -> the least and the greatest of x's finite (positive) elements
+ * beside which y is so too; or nothing */
 static int plot_range(lua_State *L) {
     cld_plot_wanted wanted = {lua_toboolean(L, 3), lua_toboolean(L, 4)};
     double least, most;
@@ -120,7 +121,7 @@ static int plot_histogram(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- thinned(points (n, 2)) -> those that can be seen, of a line in pixels */
+/* --- thinned(points (n, 2)) -> the points of a line in pixels without those that cannot be seen */
 static int plot_thinned(lua_State *L) {
     const cld_tensor *points = check_points(L, 1);
     cld_tensor **out = cldL_new_tensor(L);
@@ -142,7 +143,7 @@ static int plot_path(lua_State *L) {
     return 1;
 }
 
-/* --- braille(dots u8 (4 rows, 2 columns)) -> i32 (rows, columns): number << 8 | the bits of U+2800 and on */
+/* --- braille(dots u8 (4 rows, 2 columns)) -> i32 (rows, columns): number << 8 | the bits of U+2800 to U+28FF */
 static int plot_braille(lua_State *L) {
     cld_tensor *dots = check_canvas(L);
     luaL_argcheck(L, dots->a.ndim == 2, 1, "dots are u8[height, width]");

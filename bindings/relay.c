@@ -1,5 +1,5 @@
-/* What mpirun prints, handed on to where this process prints. By itself mpirun would take a pipe that its reader has
- * closed (`| head`) for a fault of its own, and leave standard output without blocking for whoever shares it. */
+/* Passes on what mpirun prints to this process's output. mpirun itself would take a pipe that its reader has closed
+ * (`| head`) for a fault of its own, and leave standard output non-blocking for all who share it. */
 #define _GNU_SOURCE
 #include "bindings/interpreter.h"
 
@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Standard output and error in one pipe if they are one file, so that what is printed stays in its order. */
+/* Standard output and error share one pipe if they are one file, so that what is printed stays in order. */
 static bool same_file(int a, int b) {
     struct stat x, y;
     return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
@@ -47,7 +47,7 @@ void cldL_relay_end(cldL_relay *r) {
         if (r->ways[i].from >= 0) close(r->ways[i].from);
 }
 
-/* Whether there is still somebody, or something, that takes it. */
+/* False if the reader is gone. */
 static bool write_all(int to, const char *bytes, size_t size) {
     while (size > 0) {
         ssize_t n = write(to, bytes, size);
@@ -58,7 +58,7 @@ static bool write_all(int to, const char *bytes, size_t size) {
     return true;
 }
 
-/* One read of a way that has something to read, or has ended. */
+/* Reads once from a way that has something to read, or has ended, and writes that. */
 static void pass_on(cldL_way *way, bool *broken) {
     char bytes[1 << 16];
     ssize_t n = read(way->from, bytes, sizeof bytes);
@@ -67,7 +67,7 @@ static void pass_on(cldL_way *way, bool *broken) {
         close(way->from);
         way->from = -1;
     } else if (!way->gone && !write_all(way->to, bytes, (size_t)n)) {
-        way->gone = true; /* what else comes is read, and dropped */
+        way->gone = true; /* whatever else comes is read and dropped */
         *broken |= errno == EPIPE;
     }
 }

@@ -1,5 +1,5 @@
-/* The terminal as lua/cld/repl.lua sees it: reading a line, the history, stoppable calls. What the session does
- * with a line is Lua's business. Lines are edited if there can be an editor (repl_edit.c).
+/* The terminal as lua/cld/repl.lua sees it: reading a line, the history, stoppable calls. lua/cld/repl.lua decides
+ * what to do with a line. Lines are edited if there can be an editor (repl_edit.c).
  */
 #include "bindings/interpreter.h"
 #include "runtime/core/process.h"
@@ -16,8 +16,8 @@
 
 /* ---- without an editor --------------------------------------------------------------------------------- */
 
-/* Print the prompt and wait until a terminal has something to read; false after Ctrl-C. Signals are blocked from before
- * the prompt is seen until then: one that came between the prompt and the read would not end the read. */
+/* Print the prompt and wait until a terminal has something to read; false after Ctrl-C. Signals are blocked from
+ * before the prompt until then: a signal between the prompt and the read would not end the read. */
 static bool plain_wait(const char *prompt) {
     int number = 0;
     cldL_wait_begin();
@@ -35,8 +35,7 @@ static int plain_gave_up(lua_State *L) {
     return 1;
 }
 
-/* As the editor's read, but that Ctrl-C gives up the whole line in the terminal already: what comes is EINTR when the
- * read has begun. */
+/* As the editor's read, but at Ctrl-C the terminal itself drops the line; a read that has begun fails with EINTR. */
 static int plain_read(lua_State *L) {
     char piece[512];
     luaL_Buffer text;
@@ -75,7 +74,7 @@ static int plain_remember(lua_State *L) {
 
 static pthread_t reader;
 
-/* It only has to end a read. */
+/* Its only purpose is to end a read. */
 static void wake(int number) {
     if (!pthread_equal(pthread_self(), reader)) pthread_kill(reader, number);
 }
@@ -87,14 +86,14 @@ static void survive_interrupts(void) {
 
 /* ---- files --------------------------------------------------------------------------------------------- */
 
-/* make_folder(path): with the folders above it, for the user's eyes only; true if it is there now. */
+/* make_folder(path): makes it and its parents, for the user only; true if it exists now. */
 static int make_folder(lua_State *L) {
     bool created;
     lua_pushboolean(L, cld_make_folder(luaL_checkstring(L, 1), 0700, &created) == CLD_OK);
     return 1;
 }
 
-/* make_file(path): a plain file for the user's eyes only, its content kept; true if it can be read and written.
+/* make_file(path): a plain file for the user only; keeps any content. true if it can be read and written.
  * Never waits, as opening a pipe would. */
 static int make_file(lua_State *L) {
     struct stat status;
@@ -127,7 +126,7 @@ int cldL_open_terminal(lua_State *L) {
     cldL_set_session(true);
     if (isatty(STDIN_FILENO)) {
         survive_interrupts();
-        setvbuf(stdin, NULL, _IONBF, 0); /* plain_wait sees what the terminal has, not what a buffer would */
+        setvbuf(stdin, NULL, _IONBF, 0); /* plain_wait sees only what the terminal has, not a buffer */
     }
     luaL_newlib(L, functions);
     bool editing = cldL_open_editor(L);

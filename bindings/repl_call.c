@@ -1,12 +1,12 @@
 /* Calls that a person can stop: a traceback on errors, Ctrl-C as a Lua error.
  *
  * A signal handler may do almost nothing, but lua_sethook is safe in one: it makes the interpreter call
- * stop() before its next instruction. The error comes again and again until the call returns, so that a loop
- * with a pcall ends as well; but after the first time it waits for CLEANUP instructions: what is to be closed
+ * stop() before its next instruction. The error is raised again and again until the call returns, so that a
+ * loop with a pcall ends too; but the second time only after CLEANUP instructions, so that what must be closed
  * on the way out can be.
  *
- * A hook belongs to one coroutine, so repl_coroutine.c says which one runs. A C function that runs (a long
- * matrix product) ends first, but for those that ask cld_stop_requested().
+ * A hook belongs to one coroutine, so repl_coroutine.c says which one runs. A C function that is running (a long
+ * matrix product) ends first, unless it asks cld_stop_requested().
  */
 #include "bindings/interpreter.h"
 
@@ -28,11 +28,11 @@ static bool interrupted;
 
 static void stop(lua_State *L, lua_Debug *ar);
 
-/* Once it was raised, in CLEANUP instructions; after that, and before, at once. */
+/* The error comes at once, but the second time only after CLEANUP instructions. */
 static void arm(lua_State *L) { lua_sethook(L, stop, LUA_MASKCOUNT, raised == 1 ? CLEANUP : 1); }
 
 static void stop(lua_State *L, lua_Debug *ar) {
-    if (presses == 0) { /* a coroutine that outlived the call that was stopped */
+    if (presses == 0) { /* this coroutine outlived the stopped call */
         lua_sethook(L, NULL, 0, 0);
         return;
     }
@@ -79,13 +79,13 @@ static int add_traceback(lua_State *L) {
         if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
         message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
     }
-    /* What was asked for is too much: no mistake of the program. */
+    /* No traceback if too much memory was asked for: that is no mistake of the program. */
     if (strstr(message, ": out of memory: wanted ")) return 1;
     luaL_traceback(L, L, message, 1);
     return 1;
 }
 
-/* Between calls nobody has pressed anything. */
+/* Presses between calls do not count. */
 static void forget_presses(lua_State *L) {
     presses = raised = 0;
     cld_request_stop(false);

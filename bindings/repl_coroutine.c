@@ -1,9 +1,9 @@
-/* coroutine.resume, wrap and close as Lua's own library has them, but for one thing: they say which coroutine
- * runs, so that Ctrl-C reaches it.
+/* coroutine.resume, wrap and close as in Lua's own library, except that they record which coroutine runs, so
+ * that Ctrl-C reaches it.
  */
 #include "bindings/interpreter.h"
 
-/* lua_resume with the arguments on top of L: the number of results on top of L, or -1 and the error there. */
+/* lua_resume with the arguments on top of L: the number of results on top of L, or -1 and the error on top. */
 static int resume(lua_State *L, lua_State *co, int arguments) {
     int results;
     if (!lua_checkstack(co, arguments)) {
@@ -27,7 +27,7 @@ static int resume(lua_State *L, lua_State *co, int arguments) {
     return results;
 }
 
-/* Run its pending __close; the status, and if that is an error, its message on co. */
+/* Runs co's pending __close. Returns the status; if that is an error, its message is on co. */
 static int shut(lua_State *L, lua_State *co) {
     lua_State *before = cldL_switch(co);
 #if LUA_VERSION_RELEASE_NUM >= 50406
@@ -54,7 +54,7 @@ static int coroutine_resume(lua_State *L) {
     return results >= 0 ? results + 1 : 2;
 }
 
-/* What coroutine.wrap returns: an error closes the coroutine, and gets the position of the call as well. */
+/* What coroutine.wrap returns: an error closes the coroutine, and its message gets the position of the call too. */
 static int wrapped(lua_State *L) {
     lua_State *co = lua_tothread(L, lua_upvalueindex(1));
     int results = resume(L, co, lua_gettop(L));

@@ -1,4 +1,4 @@
-/* The edited line: libedit on a terminal. Without libedit there is none, and lines are plain.
+/* The edited line: libedit on a terminal. Without libedit lines cannot be edited.
  *
  * Ctrl-C at the prompt is a key, not a signal (the terminal has no interrupt character meanwhile), and a
  * SIGINT from elsewhere becomes that key.
@@ -23,7 +23,7 @@
 #    define CTRL_C        3
 
 typedef struct editor {
-    lua_State *L; /* that reads a line now */
+    lua_State *L; /* the one that reads a line now */
     EditLine *line;
     History *history;
     int completer;         /* a reference in the registry */
@@ -79,7 +79,7 @@ static void prepare(struct termios mode) {
     tcsetattr(STDIN_FILENO, TCSANOW, &mode);
 }
 
-/* The terminal goes back to what it was before a signal stops or ends the process, and is taken anew when it
+/* Restores the terminal before a signal stops or ends the process, and prepares it again when the process
  * goes on. */
 static void obey(editor *e, int number) {
     if (number == SIGWINCH) {
@@ -95,7 +95,7 @@ static void obey(editor *e, int number) {
     el_set(e->line, EL_REFRESH);
 }
 
-/* libedit's: 1 and a character, 0 at the end of the input, -1 on an error. Bytes that are none are dropped. */
+/* libedit's: 1 and a character, 0 at the end of the input, -1 on an error. Invalid bytes are dropped. */
 static int read_character(EditLine *line, wchar_t *character) {
     mbstate_t state = {0};
     for (;;) {
@@ -120,8 +120,8 @@ static int read_character(EditLine *line, wchar_t *character) {
 
 /* ---- what Lua calls ------------------------------------------------------------------------------------ */
 
-/* read(prompt) -> line; nil at the end of input; false after Ctrl-C. Of a prompt of several lines all but the
- * last are printed: libedit moves the cursor in the last one. */
+/* read(prompt) -> line; nil at the end of input; false after Ctrl-C. If the prompt has several lines, all but
+ * the last are printed here: libedit moves the cursor in the last one. */
 static int edited_read(lua_State *L) {
     editor *e = lua_touserdata(L, lua_upvalueindex(1));
     int length = 0;
@@ -145,7 +145,7 @@ static int edited_read(lua_State *L) {
     return 1;
 }
 
-/* remember(line): into the history that the arrow keys walk. */
+/* remember(line): adds it to the history that the arrow keys walk through. */
 static int edited_remember(lua_State *L) {
     editor *e = lua_touserdata(L, lua_upvalueindex(1));
     HistEvent event;
@@ -187,7 +187,7 @@ static void set_up(editor *e) {
     el_source(e->line, NULL); /* the user's own ~/.editrc */
 }
 
-/* So that the editor knows UTF-8, also where the environment names no locale, or one that is not there. */
+/* So that the editor knows UTF-8 even if the environment names no locale, or one that does not exist. */
 static void set_locale(void) {
     const char *name = setlocale(LC_CTYPE, "");
     if (!name || !strcmp(nl_langinfo(CODESET), "ANSI_X3.4-1968")) setlocale(LC_CTYPE, "C.UTF-8");

@@ -1,5 +1,5 @@
-/* Waiting for a key. While a line is edited, signals are blocked but for the moments in which nothing else
- * happens: what they ask for is done between two keys, where the editor and the terminal are in order.
+/* Waiting for a key. While a line is edited, signals are blocked except while waiting for a key: they are
+ * handled between two keys, when the editor and the terminal are in order.
  */
 #define _GNU_SOURCE /* ppoll */
 #include "bindings/interpreter.h"
@@ -69,7 +69,7 @@ void cldL_wait_obey(int number) {
     sigset_t mask;
     sigemptyset(&mask);
     sigaddset(&mask, number);
-    sigaddset(&mask, SIGCONT); /* ends a stop, and is done with then */
+    sigaddset(&mask, SIGCONT); /* ends a stop, and is consumed by that */
     sigaction(number, &before[i], NULL);
     raise(number);
     pthread_sigmask(SIG_UNBLOCK, &mask, NULL);

@@ -1,5 +1,5 @@
-/* Scopes of temporaries: which tensors came to be in Lua meanwhile. cld.core.scope; lua/cld/nn/scope.lua is what
- * decides which of them are closed.
+/* cld.core.scope: scopes of temporaries: which tensors Lua got while a scope was open. lua/cld/nn/scope.lua decides
+ * which of them to close.
  *
  * The scope that is open in a coroutine is a table {tensor = true}, to which every new tensor of the coroutine is
  * added. Its field "outer" is the scope around it, if there is one. */
@@ -7,7 +7,7 @@
 
 static const char key; /* registry[&key] = {coroutine = its scope}, the keys weak */
 
-/* Push the coroutine's scope; nothing and false where none is open. */
+/* Push the coroutine's open scope; if none is open, push nothing and return false. */
 static bool push_scope(lua_State *L) {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key) != LUA_TTABLE) {
         lua_pop(L, 1);
@@ -66,7 +66,7 @@ static int current(lua_State *L) {
     return 1;
 }
 
-/* enter(scope or nil): it is the one that is open in this coroutine from now on */
+/* enter(scope or nil): from now on it is the open one in this coroutine */
 static int enter(lua_State *L) {
     cldL_check_count(L, 1);
     if (!lua_isnoneornil(L, 1)) luaL_checktype(L, 1, LUA_TTABLE);
@@ -75,7 +75,7 @@ static int enter(lua_State *L) {
     return 0;
 }
 
-/* forget(tensor): no open scope of this coroutine has it any longer */
+/* forget(tensor): removes it from all open scopes of this coroutine */
 static int forget(lua_State *L) {
     luaL_checkudata(L, 1, CLDL_TENSOR);
     cldL_forget_tensor(L, 1);

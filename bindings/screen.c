@@ -1,5 +1,5 @@
-/* cld.core.screen: pictures as text that a terminal shows, and what the terminal is. lua/cld/image/shown.lua makes
- * cld.image.show of these. */
+/* cld.core.screen: images as text for a terminal, and facts about the terminal. lua/cld/image/shown.lua builds
+ * cld.image.show on these. */
 #include "bindings/io.h"
 #include "runtime/core/process.h"
 #include "runtime/images/terminal.h"
@@ -60,7 +60,8 @@ static int screen_has_sixel(lua_State *L) {
     return 1;
 }
 
-/* --- facts() -> {terminal = whether standard output is one, of any kind, columns, pixels = its width in pixels or nil} */
+/* --- facts() -> {terminal = whether standard output is a terminal of any kind, columns, pixels = its width in pixels
+ * or nil} */
 static int screen_facts(lua_State *L) {
     struct winsize size;
     lua_newtable(L);

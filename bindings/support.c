@@ -6,7 +6,7 @@
 
 /* ---- errors -------------------------------------------------------------------------------------------------- */
 
-/* These wait for the device, which may report what an op before them found, or they pass many: those keep their names. */
+/* These wait for the device, which may report an earlier op's error, or run many ops. Errors keep that op's name. */
 static bool reports_others(const char *name) {
     static const char *const names[] = {"backward", "item",    "totable", "to",
                                         "cpu",      "nonzero", "one_hot", "masked_select"};
@@ -29,7 +29,7 @@ const char *cldL_name(lua_State *L) {
     return named ? lua_tostring(L, lua_upvalueindex(1)) : NULL;
 }
 
-/* Where the message goes on after "op: ", op being one that a tensor has; its start if it does not begin so. */
+/* The message after "op: " if it begins so and op is a tensor's method; else the whole message. */
 static const char *after_op(lua_State *L, const char *message) {
     size_t length = strspn(message, "abcdefghijklmnopqrstuvwxyz0123456789_");
     if (length == 0 || message[length] != ':' || message[length + 1] != ' ') return message;
@@ -73,8 +73,8 @@ cld_tensor *cldL_opt_tensor(lua_State *L, int arg) {
     return lua_isnoneornil(L, arg) ? NULL : cldL_check_tensor(L, arg);
 }
 
-/* Lua sees a tensor as a few bytes. Where more has been allocated since the last collection than was alive after
- * it (at least COLLECT_BYTES), collect: dead tensors then never cost more than live ones. */
+/* To Lua a tensor is a few bytes. So collect once the bytes allocated since the last collection exceed a quarter of
+ * those that were alive after it, or COLLECT_BYTES if that is more: dead tensors then cost at most that. */
 #define COLLECT_BYTES ((size_t)64 << 20)
 
 /* Of the host and of a GPU together. */
@@ -151,7 +151,8 @@ cld_dtype cldL_check_dtype(lua_State *L, int arg) {
 
 const cld_backend *cldL_check_device(lua_State *L, int arg) {
     const cld_backend *device = cld_device_find(luaL_checkstring(L, arg));
-    if (!device) luaL_error(L, "%s", cld_error_message()); /* whoever handed the name on */
+    /* Names no argument: the caller may have passed the name on. */
+    if (!device) luaL_error(L, "%s", cld_error_message());
     return device;
 }
 
@@ -201,7 +202,7 @@ static bool push_field(lua_State *L, int arg, const char *name) {
     return false;
 }
 
-/* The field's value is at the top: a number is shown, of anything else what it is. */
+/* Raises an error about the field whose value is on top: it shows a number, or else the value's type. */
 static int field_error(lua_State *L, const char *name, const char *expected) {
     const char *function = cldL_name(L);
     const char *found = lua_type(L, -1) == LUA_TNUMBER ? luaL_tolstring(L, -1, NULL) : luaL_typename(L, -1);
@@ -290,8 +291,8 @@ bool cldL_is_near(const char *word, const char *name) {
     return cldL_edit_distance(word, name) <= (far > 2 ? far : 2);
 }
 
-/* The name most like `key` in the table at `index`, if it is nearer than *distance; of equally near ones the first in
- * the alphabet. */
+/* The name most like `key` in the table at `index`, if it is nearer than *distance; of equally near names, the first
+ * in the alphabet. */
 static const char *nearer(lua_State *L, int index, const char *key, const char *nearest, int *distance) {
     lua_pushnil(L);
     while (lua_next(L, index)) {
@@ -305,7 +306,7 @@ static const char *nearer(lua_State *L, int index, const char *key, const char *
     return nearest;
 }
 
-/* Leaves what a name of PyTorch's adds to the error (lua/cld/help/pytorch.lua), or "". */
+/* Pushes what a PyTorch name adds to the error (lua/cld/help/pytorch.lua), or "". */
 static void push_pytorch_hint(lua_State *L, const char *key) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "cld.help.pytorch");
@@ -332,7 +333,7 @@ int cldL_no_such_field(lua_State *L, const char *what, bool may_ask) {
                       nearest == method ? "method" : "field", key, nearest);
 }
 
-/* Raises; says which field was meant, or else which there are. */
+/* Raises; the message names the field that was probably meant, or else all fields. */
 static void unknown_field(lua_State *L, const char *function, const char *key, const char *const *names,
                           const char *nearest) {
     if (cldL_is_near(key, nearest))
@@ -353,7 +354,7 @@ void cldL_check_fields(lua_State *L, int arg, const char *function, const char *
     lua_pushnil(L);
     while (lua_next(L, arg)) {
         lua_pop(L, 1);
-        if (lua_type(L, -1) != LUA_TSTRING) continue; /* positional entries are the function's own affair */
+        if (lua_type(L, -1) != LUA_TSTRING) continue; /* the function itself checks positional entries */
         const char *key = lua_tostring(L, -1), *nearest = names[0];
         bool known = false;
         for (const char *const *name = names; *name && !known; name++) {

@@ -1,4 +1,4 @@
-/* cld.core.dataset.sweep: every image of a data set once, in order; lua/cld/data/sweep.lua is what users see. */
+/* cld.core.dataset.sweep: reads every image of a data set once, in order. Users see lua/cld/data/sweep.lua. */
 #include "bindings/bindings.h"
 #include "runtime/data/sweep.h"
 
@@ -48,7 +48,7 @@ static void push_item(lua_State *L, const cld_sweep_item *item) {
     set_flag(L, "is_copy", item->is_copy);
 }
 
-/* The sweep called: its next item; nil after the last; false if a signal came while it waited. */
+/* A call of the sweep: its next item; nil after the last; false if a signal came while it waited. */
 static int sweep_next(lua_State *L) {
     cld_sweep **box = luaL_checkudata(L, 1, CLDL_SWEEP);
     luaL_argcheck(L, *box, 1, "the sweep was closed");
@@ -61,8 +61,8 @@ static int sweep_next(lua_State *L) {
     return 1;
 }
 
-/* --- cld.dataset.sweep(source, "nothing"|"jpeg"|"square", side, quality, workers) -> function: every image
- * once, in order, decoded by so many threads. cld.data.sweep is what programs use. */
+/* --- cld.dataset.sweep(source, "nothing"|"jpeg"|"square", side, quality, workers) -> function: reads every
+ * image once, in order, with `workers` threads for decoding. Programs use cld.data.sweep. */
 int cldL_sweep(lua_State *L) {
     static const char *const makes[] = {
         [CLD_SWEEP_NOTHING] = "nothing", [CLD_SWEEP_JPEG] = "jpeg", [CLD_SWEEP_SQUARE] = "square", NULL};
@@ -85,7 +85,7 @@ int cldL_sweep(lua_State *L) {
     if (luaL_newmetatable(L, CLDL_SWEEP)) luaL_setfuncs(L, metamethods, 0);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, 1);
-    lua_setiuservalue(L, -2, 1); /* a set that is written in Lua lives as long as its userdata */
+    lua_setiuservalue(L, -2, 1); /* a set written in Lua lives as long as its userdata */
     *box = cld_sweep_new(set, &options);
     return cldL_result(L, *box);
 }

@@ -12,18 +12,18 @@
 #include "runtime/core/beside.h"
 #include "runtime/core/process.h"
 #include "runtime/images/decode.h"
-#include "version.h" /* made by the Makefile: CLD_VERSION, CLD_COMMIT, and CLD_LIBCURL and its like, "" if it is not there */
+#include "version.h" /* by the Makefile: CLD_VERSION, CLD_COMMIT, CLD_LIBCURL and its like, "" if absent */
 
 /* Threads beyond the cores only wait for each other, and libgomp ends the process if the system refuses one. Some are
- * still of use, to see that results do not depend on them. */
+ * still useful, to check that results do not depend on them. */
 static int most_threads(void) {
     int several = 4 * cld_usable_cores();
     return several > 64 ? several : 64;
 }
 
-/* Without a word from the environment OpenMP has the number of cores that the process could run on at its start: a rank
- * has taken its share since then (runtime/dist/cores.h), and of a control group's quota it knows nothing. A small machine
- * may have the environment of a large one. */
+/* If the environment does not say, OpenMP uses the number of cores that the process could run on at its start. But a
+ * rank has taken its share since then (runtime/dist/cores.h), and OpenMP does not know the quota of a control group.
+ * And a small machine may have the environment of a large one. */
 static void limit_threads(void) {
     const char *asked = getenv("OMP_NUM_THREADS");
     int cores = cld_usable_cores();
@@ -35,8 +35,8 @@ static void limit_threads(void) {
     omp_set_num_threads(cores);
 }
 
-/* --- cld.set_num_threads(n): threads of the numerical kernels; 0 is one for each usable core. The loader's
- * workers are its own option. */
+/* --- cld.set_num_threads(n): sets the number of threads of the numerical kernels; 0 means one for each usable
+ * core. The loader's workers are a separate option. */
 static int system_set_num_threads(lua_State *L) {
     lua_Integer n = luaL_checkinteger(L, 1);
     if (n < 0 || n > most_threads())
@@ -46,14 +46,14 @@ static int system_set_num_threads(lua_State *L) {
     return 0;
 }
 
-/* --- cld.get_num_threads() -> integer: threads of the numerical kernels. */
+/* --- cld.get_num_threads() -> integer: how many threads the numerical kernels use. */
 static int system_get_num_threads(lua_State *L) {
     lua_pushinteger(L, omp_get_max_threads());
     return 1;
 }
 
-/* --- cld.memory() -> {in_use =, peak =, reserved =, limit =, resident =, resident_peak =}: bytes: of
- * tensors on the cpu, and of the whole process. */
+/* --- cld.memory() -> {in_use =, peak =, reserved =, limit =, resident =, resident_peak =}: in bytes, for the
+ * tensors on the cpu, and for the whole process. */
 static int system_memory(lua_State *L) {
     cld_resident resident = cld_resident_memory();
     cldL_push_memory(L, cld_cpu_backend()->memory->info());
@@ -64,21 +64,21 @@ static int system_memory(lua_State *L) {
     return 1;
 }
 
-/* --- cld.reset_peak(): cld.memory().peak counts from now on. */
+/* --- cld.reset_peak(): restarts cld.memory().peak from the memory now in use. */
 static int system_reset_peak(lua_State *L) {
     cldL_check_count(L, 0);
     cld_cpu_backend()->memory->reset_peak();
     return 0;
 }
 
-/* --- cld.clock() -> seconds: from an arbitrary start, never going back; for measuring times. */
+/* --- cld.clock() -> seconds: from an arbitrary start, never backwards; for measuring times. */
 static int system_clock(lua_State *L) {
     lua_pushnumber(L, cld_clock());
     return 1;
 }
 
-/* --- cld.versions() -> {cldlua =, commit =, lua =, cpu_library =, ...}: what this build is, and what it was
- * built with. */
+/* --- cld.versions() -> {cldlua =, commit =, lua =, cpu_library =, ...}: the version of this build, and of what
+ * it was built with. */
 static int system_versions(lua_State *L) {
     const char *const fields[][2] = {
         {"cldlua", CLD_VERSION},
@@ -112,8 +112,8 @@ static int system_host(lua_State *L) {
     return 1;
 }
 
-/* --- cld.control_groups([root]) -> {memory =, cores =}: the limits that Linux's control groups set, in
- * bytes and cores; nil if there are none. */
+/* --- cld.control_groups([root]) -> {memory =, cores =}: the limits set by Linux's control groups, in bytes
+ * and cores; nil if there are none. */
 static int system_control_groups(lua_State *L) {
     cld_control_groups groups = cld_control_group_limits(luaL_optstring(L, 1, ""));
     lua_newtable(L);
@@ -134,8 +134,8 @@ static int system_edit_distance(lua_State *L) {
     return 1;
 }
 
-/* --- cld.check_fields(function's name, options or nil, {name, ...}): an error with the nearest name if
- * options has a field that is not among the names. */
+/* --- cld.check_fields(function's name, options or nil, {name, ...}): an error if options has a field that is
+ * not among the names; it suggests the nearest name. */
 static int system_check_fields(lua_State *L) {
     const char *function = luaL_checkstring(L, 1), *names[64];
     luaL_checktype(L, 3, LUA_TTABLE);
@@ -151,21 +151,21 @@ static int system_check_fields(lua_State *L) {
     return 0;
 }
 
-/* --- cld.terminal() -> integer or nil: the columns of standard output, if it is a terminal with a cursor to
- * move. */
+/* --- cld.terminal() -> integer or nil: the columns of standard output, if it is a terminal whose cursor can be
+ * moved. */
 static int system_terminal(lua_State *L) {
     if (!cld_terminal()) return 0;
     lua_pushinteger(L, cld_terminal_columns());
     return 1;
 }
 
-/* --- cld.terminal_rows() -> standard output's height in rows; 24 if it is no terminal or does not say */
+/* --- cld.terminal_rows() -> standard output's height in rows; 24 if it is not a terminal or does not say */
 static int system_terminal_rows(lua_State *L) {
     lua_pushinteger(L, cld_terminal_rows());
     return 1;
 }
 
-/* --- cld.sleep(seconds): lets that time pass, at most 11 days, or less if a signal comes that is handled */
+/* --- cld.sleep(seconds): waits that long, at most 11 days, or until a signal comes that is handled */
 static int system_sleep(lua_State *L) {
     double seconds = luaL_checknumber(L, 1);
     luaL_argcheck(L, seconds >= 0, 1, "expected a number of seconds");
@@ -173,9 +173,9 @@ static int system_sleep(lua_State *L) {
     return 0;
 }
 
-/* --- cld.catch_signals([{interrupt = true}]): from here to cld.restore_signals a signal that asks the
- * process to end (INT, TERM, HUP, PIPE, USR1, ...) only sets what cld.interrupted tells; after it a second
- * INT leaves at once. interrupt = false: INT keeps what it does. */
+/* --- cld.catch_signals([{interrupt = true}]): until cld.restore_signals, a signal that asks the process to
+ * end (INT, TERM, HUP, PIPE, USR1, ...) only sets what cld.interrupted returns; after it a second INT ends the
+ * process at once. interrupt = false: INT keeps its effect. */
 static int system_catch_signals(lua_State *L) {
     static const char *const names[] = {"interrupt", NULL};
     cldL_check_fields(L, 1, "catch_signals", names);
@@ -191,7 +191,7 @@ static int system_restore_signals(lua_State *L) {
     return 0;
 }
 
-/* --- cld.interrupted() -> name, number, or nil: the signal that came since cld.catch_signals, such as
+/* --- cld.interrupted() -> name, number, or nil: the signal that has come since cld.catch_signals, such as
  * "INT". */
 static int system_interrupted(lua_State *L) {
     int number = cld_interrupted();
@@ -201,7 +201,7 @@ static int system_interrupted(lua_State *L) {
     return 2;
 }
 
-/* --- cld.signal_name(number) -> name: "INT" of 2. */
+/* --- cld.signal_name(number) -> name: "INT" for 2. */
 static int system_signal_name(lua_State *L) {
     const char *name = cld_signal_name((int)luaL_checkinteger(L, 1));
     lua_pushstring(L, name ? name : "?");
@@ -215,9 +215,10 @@ static int system_leave_on_signals(lua_State *L) {
     return 0;
 }
 
-/* --- cld.built_with() -> {libedit, libcurl, libarchive, protobuf_c, mpi, cuda, mpi_library, cuda_library}: what is optional,
- * as texts: the version that this was built with, nil if it was built without. mpi_library and cuda_library are the
- * paths of libcld_mpi.so and libcld_cuda.so as they would be loaded, nil if they are not there; neither is loaded.
+/* --- cld.built_with() -> {libedit, libcurl, libarchive, protobuf_c, mpi, cuda, mpi_library, cuda_library}: for each
+ * optional library, the version that this was built with, as text; nil if it was built without. mpi_library and
+ * cuda_library are the paths of libcld_mpi.so and libcld_cuda.so as they would be loaded, nil if the files do not
+ * exist; neither is loaded.
  *
  *     print(cld.built_with().libcurl or "no downloads")
  */

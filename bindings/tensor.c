@@ -1,8 +1,8 @@
-/* The tensor type as Lua sees it: lifetime, facts and properties. What tensors can do is in tensor_*.c;
- * tensor.h says which.
+/* The tensor type as Lua sees it: lifetime, facts and properties. What tensors can do is in tensor_*.c, listed in
+ * tensor.h.
  *
  * A userdata is one pointer to a cld_tensor, NULL once closed. Two userdata may stand for one tensor (x.grad
- * makes a new one each time), so == compares what they point at. */
+ * makes a new one each time), so == compares what they point to. */
 #include "bindings/tensor.h"
 
 #include <pthread.h>
@@ -20,8 +20,8 @@ static int tensor_gc(lua_State *L) {
 
 static bool reclaiming; /* the runtime is inside an op, and waits for a collection */
 
-/* Does a C function that has not returned hold this userdata? A finalizer or a metamethod may run inside one, whose
- * arguments must stay as they are. The nearest frames are enough, and looking up the n-th takes n steps. */
+/* Whether a C function that has not returned holds this userdata. A finalizer or a metamethod may run inside one,
+ * whose arguments must stay as they are. The nearest frames are enough, and looking up the n-th takes n steps. */
 static bool is_in_use(lua_State *L, const void *box) {
     lua_Debug frame;
     for (int level = 1; level < 64 && lua_getstack(L, level, &frame); level++) {
@@ -35,7 +35,7 @@ static bool is_in_use(lua_State *L, const void *box) {
     return reclaiming;
 }
 
-/* --- x:close(): gives the memory back now and not when the collector comes by; x is of no use any more.
+/* --- x:close(): frees the memory now, without waiting for the garbage collector; x cannot be used any more.
  * `local x <close> = ...` does so at the end of the block. A tensor that is still in use is left to the
  * collector. */
 static int tensor_close(lua_State *L) {
@@ -61,8 +61,8 @@ static int push_integers(lua_State *L, const int64_t *values, int count) {
     return 1;
 }
 
-/* --- x:size([dim]) -> table or integer: all extents, or that of one dimension, from 1. x.shape is the table
- * too. */
+/* --- x:size([dim]) -> table or integer: all extents, or the extent of one dimension, counted from 1. x.shape
+ * is the same table. */
 static int tensor_size(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -71,7 +71,7 @@ static int tensor_size(lua_State *L) {
     return 1;
 }
 
-/* --- x:stride([dim]) -> table or integer: how many elements apart neighbours along a dimension lie in
+/* --- x:stride([dim]) -> table or integer: how many elements apart the neighbours along a dimension are in
  * memory. */
 static int tensor_stride(lua_State *L) {
     cldL_check_count(L, 2);
@@ -131,8 +131,8 @@ static void set_requires_grad(lua_State *L, const char *name, cld_tensor *x, boo
     if (!x->node) x->requires_grad = wanted;
 }
 
-/* --- x:requires_grad_([wanted = true]) -> x: whether backward leaves a gradient in x.grad. Floats only; of
- * a result of an op it cannot be taken away: detach.
+/* --- x:requires_grad_([wanted = true]) -> x: sets whether backward leaves a gradient in x.grad. Floats only.
+ * It cannot be turned off for the result of an op: use detach.
  *
  *     local x = cld.tensor({ 2, 3 }):requires_grad_()
  *     x:square():sum():backward()
@@ -186,7 +186,7 @@ static const luaL_Reg own_methods[] = {
 
 /* ---- properties ---------------------------------------------------------------------------------------- */
 
-/* --- x.shape -> table: the extent of each dimension; #x is that of the first. */
+/* --- x.shape -> table: the extent of each dimension; #x is the first. */
 static int property_shape(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     return push_integers(L, x->a.shape, x->a.ndim);
@@ -210,7 +210,7 @@ static int property_ndim(lua_State *L) {
     return 1;
 }
 
-/* --- x.requires_grad -> boolean: whether a gradient flows to it; may be assigned to for a leaf. */
+/* --- x.requires_grad -> boolean: whether a gradient flows to x; a leaf's can be assigned. */
 static int property_requires_grad(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_pushboolean(L, x->node || x->requires_grad);
@@ -231,8 +231,8 @@ static int property_grad_fn(lua_State *L) {
     return 1;
 }
 
-/* --- x.grad -> tensor or nil: what backward has added up; assign nil to forget it, or a tensor of x's
- * shape, dtype and device off the tape. */
+/* --- x.grad -> tensor or nil: the gradient that backward has summed up; assign nil to clear it, or a tensor
+ * off the tape, of x's shape, dtype and device. */
 static int property_grad(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (!x->grad) {
@@ -291,8 +291,8 @@ static const luaL_Reg metamethods[] = {
     {"__len", tensor_len}, {"__tostring", tensor_tostring}, {NULL, NULL},
 };
 
-/* An allocation failed: give back what dead userdata hold, then it is tried again. Another thread must wait
- * for its own interpreter. */
+/* If an allocation fails, this frees what dead userdata hold, and it is tried again. Only the interpreter's own
+ * thread may do that. */
 static pthread_t interpreter;
 
 static void collect_garbage(void *context) {
@@ -314,7 +314,7 @@ static void reclaim_by_collecting(lua_State *L) {
     interpreter = pthread_self();
     cld_set_reclaim(collect_garbage, lua_tothread(L, -1));
     lua_pop(L, 1);
-    lua_newuserdatauv(L, 0, 0); /* goes when the state goes */
+    lua_newuserdatauv(L, 0, 0); /* collected with the state */
     lua_newtable(L);
     lua_pushcfunction(L, forget_interpreter);
     lua_setfield(L, -2, "__gc");
@@ -322,14 +322,14 @@ static void reclaim_by_collecting(lua_State *L) {
     luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* --- cld.tensors_alive() -> integer: how many tensors there are now, those included that wait for the
+/* --- cld.tensors_alive() -> integer: how many tensors there are now, including those that wait for the
  * garbage collector. */
 static int tensors_alive(lua_State *L) {
     lua_pushinteger(L, cld_tensors_alive());
     return 1;
 }
 
-/* --- cld.is_tensor(value) -> boolean: whether value is a tensor, a closed one too. */
+/* --- cld.is_tensor(value) -> boolean: whether value is a tensor, open or closed. */
 static int is_tensor(lua_State *L) {
     lua_pushboolean(L, luaL_testudata(L, 1, CLDL_TENSOR) != NULL);
     return 1;

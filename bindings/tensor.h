@@ -1,4 +1,4 @@
-/* What the files bindings/tensor_*.c share. Each holds one part of a tensor's Lua face and lists it in one
+/* What the files bindings/tensor_*.c share. Each holds one part of a tensor's Lua interface and lists it in one
  * array, which tensor.c puts on the metatable (x:exp()), into cld (cld.exp(x)), or both. */
 #ifndef CLD_BINDINGS_TENSOR_H
 #define CLD_BINDINGS_TENSOR_H
@@ -29,7 +29,7 @@ void cldL_push_item(lua_State *L, cld_tensor *x); /* x has one element */
 int cldL_index(lua_State *L, cld_tensor *x);
 int cldL_set_index(lua_State *L, cld_tensor *x);
 int cldL_rows(lua_State *L);
-/* A position that the user counts from 1, or from the end, as the runtime has it. */
+/* Converts a position that the user counts from 1, or from the end, to the runtime's. */
 int64_t cldL_position(lua_Integer i);
 
 /* autograd.c */
@@ -42,7 +42,7 @@ void cldL_open_hooks(lua_State *L); /* the type of what register_hook returns */
 /* An error if the field create_graph of the table at arg is true. */
 void cldL_check_no_create_graph(lua_State *L, int arg, const char *function);
 
-/* The options that end the arguments of a creation function: a dtype string or {dtype=, device=, requires_grad=}. */
+/* The last arguments of a creation function: a dtype string or {dtype=, device=, requires_grad=}. */
 typedef struct cldL_options {
     cld_dtype dtype;
     const cld_backend *device;
@@ -51,7 +51,7 @@ typedef struct cldL_options {
 void cldL_check_options(lua_State *L, int arg, cldL_options *o); /* none or nil: o stays */
 /* A shape from argument arg on (a table or numbers), then options; returns ndim. */
 int cldL_check_shape_and_options(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS], cldL_options *o);
-/* The new tensor on top of the stack as the options want it; 1 result. */
+/* Makes the new tensor on top of the stack as the options ask; 1 result. */
 int cldL_finish(lua_State *L, cld_tensor **box, const cldL_options *o);
 
 /* The Lua number at arg: an integer stays one. */
@@ -59,8 +59,8 @@ cld_scalar cldL_scalar(lua_State *L, int arg);
 /* The Lua number or boolean at arg as a tensor without dimensions (left on the stack): exact, or an error of op. */
 cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dtype,
                              const cld_backend *device);
-/* A tensor, or a number as a 0-d tensor of like's dtype and device; f32 where an integer `like` cannot hold its
- * fraction, as PyTorch has it. */
+/* A tensor, or a number as a 0-d tensor of like's dtype and device; f32 if `like` is of integers and cannot hold its
+ * fraction, as in PyTorch. */
 cld_tensor *cldL_check_operand(lua_State *L, int arg, const char *op, const cld_tensor *like);
 /* x = the number at arg, everywhere. */
 void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg);
@@ -68,14 +68,14 @@ void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg);
 /* tensor_view.c: one of x's dimensions at arg, or a table of them; returns how many. */
 int cldL_check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]);
 
-/* y at 2 times the alpha at 3, if there is one: takes its place. */
+/* Replaces y at 2 by y times the alpha at 3, if there is one. */
 void cldL_scale_operand(lua_State *L);
 /* The tensor at 1 clamped to the bounds at 2 and 3, on top of the stack. */
 cld_tensor **cldL_clamp(lua_State *L);
 /* The op on the operands at 1 and 2, one of which may be a number; 1 result. */
 int cldL_binary(lua_State *L, cld_binary kind);
 
-/* Give up a tensor that was only needed on the way, at once: the collector might take its time. */
+/* Closes a temporary tensor at once: the collector might take its time. */
 static inline void cldL_close(cld_tensor **box) { cld_tensor_free(cld_tensor_steal(box)); }
 
 /* Row-major host memory of x in a dtype that C can read, in a tensor left on the stack; to be closed after use. */

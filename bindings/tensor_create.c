@@ -74,7 +74,7 @@ static int filled(lua_State *L, int arg, double value) {
 }
 
 /* --- cld.zeros(n, m, ...[, options]) -> tensor, cld.zeros({n, m, ...}[, options]) -> tensor: 0 everywhere.
- * The options, here and for all that make tensors: a dtype ("f32") or {dtype = "f32", device = "cpu",
+ * The options, here and in all functions that make tensors: a dtype ("f32") or {dtype = "f32", device = "cpu",
  * requires_grad = false}.
  *
  *     local x = cld.zeros({ 2, 3 }, { dtype = "f64", requires_grad = true })
@@ -83,8 +83,7 @@ static int create_zeros(lua_State *L) { return filled(L, 1, 0.0); }
 /* --- cld.ones(n, m, ...[, options]) -> tensor: 1 everywhere; shape and options as cld.zeros. */
 static int create_ones(lua_State *L) { return filled(L, 1, 1.0); }
 
-/* --- cld.empty(n, m, ...[, options]) -> tensor: whatever was in memory before; shape and options as
- * cld.zeros. */
+/* --- cld.empty(n, m, ...[, options]) -> tensor: elements are undefined; shape and options as cld.zeros. */
 static int create_empty(lua_State *L) {
     int64_t shape[CLD_MAX_DIMS];
     cldL_options o = defaults(CLD_F32);
@@ -94,14 +93,14 @@ static int create_empty(lua_State *L) {
     return cldL_finish(L, out, &o);
 }
 
-/* The tensor on top of the stack, all of it the number at arg. */
+/* Fills the tensor on top of the stack with the number at arg. */
 static int full_of(lua_State *L, int arg, cld_tensor **out, const cldL_options *o) {
     if (!*out) return cldL_raise(L);
     cldL_fill(L, cldL_name(L), *out, arg);
     return cldL_finish(L, out, o);
 }
 
-/* --- cld.full({n, m, ...}, value[, options]) -> tensor: the number everywhere, in f32 unless options say
+/* --- cld.full({n, m, ...}, value[, options]) -> tensor: the number everywhere, in f32 unless the options say
  * otherwise. */
 static int create_full(lua_State *L) {
     int64_t shape[CLD_MAX_DIMS];
@@ -118,7 +117,7 @@ static int create_full(lua_State *L) {
 
 /* ---- as another tensor --------------------------------------------------------------------------------- */
 
-/* Push a tensor of x's shape, contents undefined; the options are the last argument, at arg, over x's own. */
+/* Push a tensor of x's shape, contents undefined. The options at arg, the last argument, override x's own. */
 static cld_tensor **push_like(lua_State *L, int arg, cldL_options *o) {
     cldL_check_count(L, arg);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -137,8 +136,8 @@ static int filled_like(lua_State *L, double value) {
     return cldL_finish(L, out, &o);
 }
 
-/* --- cld.zeros_like(x[, options]) -> tensor: 0 everywhere, with x's shape, and its dtype and device unless
- * options give others. */
+/* --- cld.zeros_like(x[, options]) -> tensor: 0 everywhere, with x's shape, and with its dtype and device unless
+ * the options say otherwise. */
 static int create_zeros_like(lua_State *L) { return filled_like(L, 0.0); }
 /* --- cld.ones_like(x[, options]) -> tensor: 1 everywhere, as zeros_like. */
 static int create_ones_like(lua_State *L) { return filled_like(L, 1.0); }
@@ -150,7 +149,7 @@ static int create_full_like(lua_State *L) {
     return full_of(L, 2, out, &o);
 }
 
-/* --- cld.empty_like(x[, options]) -> tensor: whatever was in memory before, as zeros_like. */
+/* --- cld.empty_like(x[, options]) -> tensor: elements are undefined; as zeros_like. */
 static int create_empty_like(lua_State *L) {
     cldL_options o;
     cld_tensor **out = push_like(L, 2, &o);

@@ -53,8 +53,8 @@ static void push_metadata(lua_State *L, const cld_safetensors *file) {
     }
 }
 
-/* --- cld.io.load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read}: what cld.load is made
- * of: a safetensors or .npz file as it is, or PyTorch's. */
+/* --- cld.io.load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read}: what cld.load
+ * is built on: reads a safetensors or .npz file as it is, or a PyTorch file. */
 static int io_load(lua_State *L) {
     const char *path = cldL_check_text(L, 1);
     cld_file_kind kind;
@@ -84,7 +84,7 @@ static int io_load(lua_State *L) {
     return 3;
 }
 
-/* --- cld.io.load_metadata(path) -> {key = string}: of a safetensors file, none of whose tensors is read. */
+/* --- cld.io.load_metadata(path) -> {key = string}: the metadata of a safetensors file; no tensor is read. */
 static int io_load_metadata(lua_State *L) {
     const char *path = cldL_check_text(L, 1);
     cldL_guard *g = cldL_new_guard(L, release_file);
@@ -128,7 +128,7 @@ cldL_contents cldL_check_contents(lua_State *L, int arg) {
     luaL_checktype(L, arg + 1, LUA_TTABLE);
     lua_settop(L, arg + 1);
     lua_newtable(L);      /* arg + 2: keeps the metadata's values, numbers turned into strings, alive */
-    cldL_use_c_locale(L); /* a number of the metadata is 1.5 in any */
+    cldL_use_c_locale(L); /* so that a number in the metadata is written as 1.5 */
     cldL_contents c = {.count = count_pairs(L, arg), .metadata_count = count_pairs(L, arg + 1)};
     c.tensors = new_list(L, c.count, sizeof *c.tensors);
     c.metadata = new_list(L, c.metadata_count, sizeof *c.metadata);
@@ -157,7 +157,7 @@ cldL_contents cldL_check_contents(lua_State *L, int arg) {
     return c;
 }
 
-/* The fields of the table at arg, if there is one, name -> type: into the tensors' list. */
+/* Copies the fields of the table at arg, if there is one (name -> type), to the list of tensors. */
 static void check_types(lua_State *L, int arg, const cldL_contents *c) {
     if (lua_isnoneornil(L, arg)) return;
     luaL_checktype(L, arg, LUA_TTABLE);
@@ -175,12 +175,12 @@ static void check_types(lua_State *L, int arg, const cldL_contents *c) {
     }
 }
 
-/* --- cld.io.save(path, {name = tensor}[, {key = string, number or boolean}[, {name = type}]]): what cld.save is made of:
- * writes a safetensors file, under a temporary name first, so that the old file stays until the new one is whole. */
+/* --- cld.io.save(path, {name = tensor}[, {key = string, number or boolean}[, {name = type}]]): what cld.save is
+ * built on: writes a safetensors file, first under a temporary name: the old file stays until the new one is whole. */
 static int io_save(lua_State *L) {
     const char *path = cldL_check_text(L, 1);
     lua_settop(L, 4);
-    lua_rotate(L, 2, 1); /* the types below, out of the way of what follows */
+    lua_rotate(L, 2, 1); /* moves the types below the rest, out of the way */
     cldL_contents c = cldL_check_contents(L, 3);
     check_types(L, 2, &c);
     cldL_check_saved(L, cld_safetensors_save(path, c.tensors, c.count, c.metadata, c.metadata_count));
@@ -189,7 +189,7 @@ static int io_save(lua_State *L) {
 
 /* ---- .npy ---------------------------------------------------------------------------------------------- */
 
-/* --- cld.io.load_npy(path) -> tensor: a NumPy file. */
+/* --- cld.io.load_npy(path) -> tensor: reads a NumPy file. */
 static int io_load_npy(lua_State *L) {
     const char *path = cldL_check_text(L, 1);
     cld_tensor **t = cldL_new_tensor(L);
@@ -197,13 +197,13 @@ static int io_load_npy(lua_State *L) {
     return cldL_result(L, *t);
 }
 
-/* --- cld.io.save_npy(path, tensor): writes a NumPy file of format 1.0; bf16 has no place in it. */
+/* --- cld.io.save_npy(path, tensor): writes a NumPy file of format 1.0, which cannot hold bf16. */
 static int io_save_npy(lua_State *L) {
     cldL_check_saved(L, cld_npy_save(cldL_check_text(L, 1), cldL_check_tensor(L, 2)));
     return 0;
 }
 
-/* --- cld.io.save_npz(path, {name = tensor}): writes an archive that numpy.load reads; cld.save does it too. */
+/* --- cld.io.save_npz(path, {name = tensor}): writes an archive that numpy.load reads, as cld.save can too. */
 static int io_save_npz(lua_State *L) {
     const char *path = cldL_check_text(L, 1);
     lua_settop(L, 2);
@@ -214,7 +214,7 @@ static int io_save_npz(lua_State *L) {
     return 0;
 }
 
-/* --- cld.io.save_tsv(path, f32 (rows, columns)): a row a line, tabs between the columns. */
+/* --- cld.io.save_tsv(path, f32 (rows, columns)): writes one row a line, with tabs between the columns. */
 static int io_save_tsv(lua_State *L) {
     cldL_check_saved(L, cld_tsv_save(cldL_check_text(L, 1), cldL_check_tensor(L, 2)));
     return 0;

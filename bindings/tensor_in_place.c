@@ -1,7 +1,7 @@
 /* Writes into an existing tensor: x:add_(y), x:fill_(v), x:copy_(y). They return x.
  *
  * Nothing here is recorded: a tensor on the tape, and a source that needs a gradient, are errors while
- * recording is on (inside cld.no_grad both are fine). The write is counted in the storage's version, by which
+ * recording is on (inside cld.no_grad both are fine). Each write raises the storage's version, by which
  * backward notices that something it had saved was changed. */
 #include "bindings/tensor.h"
 
@@ -32,8 +32,8 @@ static int update(lua_State *L, const char *name, cld_binary kind) {
     return return_self(L, cld_binary_(name, kind, x, cldL_check_tensor(L, 2)));
 }
 
-/* --- x:add_(y[, alpha = 1]) -> x: x + alpha y, written into x, whose shape and dtype stay; y broadcasts. As
- * every write in place it is not recorded: with recording on, an x on the tape or a y that needs a gradient
+/* --- x:add_(y[, alpha = 1]) -> x: writes x + alpha y into x, which keeps its shape and dtype; y broadcasts. As
+ * all writes in place it is not recorded: while recording is on, an x on the tape or a y that needs a gradient
  * is an error. */
 static int in_place_add(lua_State *L) {
     cldL_scale_operand(L);
@@ -97,7 +97,7 @@ ITSELF(ceil, CEIL)
 /* --- x:round_() -> x: rounded to the nearest integer, a half to the even one, in place. */
 ITSELF(round, ROUND)
 
-/* The number or the tensor of one element at arg; what there is not is 1. */
+/* The number or the tensor of one element at arg; 1 if absent. */
 static cld_factor check_factor(lua_State *L, int arg) {
     cld_factor f = {.number = cld_integer(1)};
     if (lua_isnoneornil(L, arg)) return f;
@@ -128,8 +128,8 @@ static int in_place_lerp(lua_State *L) {
     return return_self(L, cld_lerp_(x, y, check_factor(L, 3)));
 }
 
-/* x:addcmul_(a, b[, value = 1]), x:addcdiv_(a, b[, value = 1]): x = x + value a b, x + value a / b; the value a number or
- * a tensor of one element */
+/* x:addcmul_(a, b[, value = 1]), x:addcdiv_(a, b[, value = 1]): x = x + value a b, x + value a / b; the value is a
+ * number or a tensor of one element */
 static int add_scaled(lua_State *L, const char *name, cld_binary kind) {
     cldL_check_count(L, 4);
     cld_tensor *x = check_target(L, name), *a = check_source(L, name, 2), *b = check_source(L, name, 3);
@@ -142,7 +142,7 @@ static int in_place_addcmul(lua_State *L) { return add_scaled(L, "addcmul_", CLD
 /* --- x:addcdiv_(a, b[, value = 1]) -> x: x + value a / b in place, as addcmul_. */
 static int in_place_addcdiv(lua_State *L) { return add_scaled(L, "addcdiv_", CLD_DIV); }
 
-/* --- x:clamp_([low[, high]]) -> x, x:clamp_{min =, max =} -> x: no element below low or above high, in
+/* --- x:clamp_([low[, high]]) -> x, x:clamp_{min =, max =} -> x: limits the elements to low and high, in
  * place. */
 static int in_place_clamp(lua_State *L) {
     cld_tensor *x = check_target(L, "clamp_"), **clamped = cldL_clamp(L);
@@ -151,7 +151,7 @@ static int in_place_clamp(lua_State *L) {
     return return_self(L, status);
 }
 
-/* --- x:fill_(value) -> x: the number, or true or false as 1 or 0, everywhere. One that the dtype cannot
+/* --- x:fill_(value) -> x: the number everywhere; true and false are 1 and 0. A number that the dtype cannot
  * hold is an error. */
 static int in_place_fill(lua_State *L) {
     cldL_check_count(L, 2);

@@ -1,9 +1,10 @@
 /* t[i], t[{i, j}], t[{ {1, 3}, j, {} }] and their assignment.
  *
- * Positions are 1-based; negative ones count from the end. In the table form entry k speaks of the next dimension: an
- * integer takes one position (and drops the dimension), {a, b} the positions a to b, {a, b, step} every step-th of them, {}
- * all. {-1, 1, -1} is all from the last to the first, a copy. An i64 tensor selects by the integers that lie in it, 0-based or negative, from the end; several of them broadcast.
- * A u8 tensor, which comparisons give, is a mask of as many dimensions as it has. */
+ * Positions are 1-based; negative ones count from the end. In the table form, entry k is for the next dimension: an
+ * integer takes one position (and drops the dimension), {a, b} the positions a to b, {a, b, step} every step-th of
+ * them, {} all. {-1, 1, -1} is all from the last to the first, a copy. An i64 tensor selects by the integers in it,
+ * which are 0-based, or negative from the end; several such tensors broadcast. A u8 tensor, such as comparisons
+ * return, is a mask of as many dimensions as it has. */
 #include "bindings/tensor.h"
 
 int64_t cldL_position(lua_Integer i) { return i > 0 ? i - 1 : i < 0 ? i : CLD_NOWHERE; }
@@ -27,7 +28,7 @@ static cld_key check_range(lua_State *L, int number) {
                      .step = values[2]};
 }
 
-/* The key on top of the stack; its tensor stays in the table that it is from. */
+/* The key on top of the stack; the table that holds its tensor keeps it alive. */
 static bool is_key(lua_State *L, cld_key *key) {
     int is_integer;
     lua_Integer i = lua_tointegerx(L, -1, &is_integer);

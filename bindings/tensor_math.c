@@ -1,8 +1,8 @@
 /* Arithmetic, comparison, elementwise functions and matrix products.
  *
  * Each kind of op has one C function; what is bound is a row of wrappers around it, one line each, since a
- * luaL_Reg carries no data. Lua's own < and <= must give a boolean: they compare tensors of one element and
- * numbers (loss < best); elementwise comparisons are methods: x:lt(y). */
+ * luaL_Reg carries no data. Lua's own < and <= must return a boolean, so they compare tensors of one element
+ * and numbers (loss < best); elementwise comparisons are methods: x:lt(y). */
 #include "bindings/tensor.h"
 
 #include <math.h>
@@ -36,7 +36,7 @@ int cldL_binary(lua_State *L, cld_binary kind) {
     return cldL_result(L, *out);
 }
 
-/* x:add(y, alpha), as sub, add_ and sub_: y times alpha. */
+/* For x:add(y, alpha), sub, add_ and sub_: y times alpha. */
 void cldL_scale_operand(lua_State *L) {
     cldL_check_count(L, 3);
     if (lua_isnoneornil(L, 3)) return;
@@ -54,8 +54,8 @@ void cldL_scale_operand(lua_State *L) {
     lua_settop(L, 2);
 }
 
-/* --- x:add(y[, alpha = 1]) -> tensor: x + alpha y. The shapes broadcast as in PyTorch. Also x + y; two
- * tensors take the wider dtype, and a number that an integer tensor cannot hold makes f32.
+/* --- x:add(y[, alpha = 1]) -> tensor: x + alpha y. The shapes broadcast as in PyTorch. Also x + y. Two tensors
+ * give the wider dtype; a number that an integer tensor cannot hold gives f32.
  *
  *     print((cld.tensor { 1, 2 } + 10)[2]:item())     --> 12.0 */
 static int math_add(lua_State *L) {
@@ -72,13 +72,13 @@ static int math_sub(lua_State *L) {
 /* --- x:mul(y) -> tensor: x times y, element by element, also x * y, as add; x:matmul(y) is the matrix
  * product. */
 static int math_mul(lua_State *L) { return cldL_binary(L, CLD_MUL); }
-/* --- x:div(y) -> tensor: x / y, also x / y; of two integers f32. */
+/* --- x:div(y) -> tensor: x divided by y, also x / y; f32 if both are integers. */
 static int math_div(lua_State *L) { return cldL_binary(L, CLD_DIV); }
 /* --- x:pow(y) -> tensor: x to the power y, also x ^ y. Integers to a negative power are an error. */
 static int math_pow(lua_State *L) { return cldL_binary(L, CLD_POW); }
 /* --- x:floor_divide(y) -> tensor: x / y rounded down, also x // y; integers stay integers. */
 static int math_floor_divide(lua_State *L) { return cldL_binary(L, CLD_FLOOR_DIVIDE); }
-/* --- x:remainder(y) -> tensor: what is left of floor_divide, with y's sign as in Lua and Python, also x %
+/* --- x:remainder(y) -> tensor: the remainder of floor_divide, with y's sign as in Lua and Python, also x %
  * y. */
 static int math_remainder(lua_State *L) { return cldL_binary(L, CLD_REMAINDER); }
 /* --- x:maximum(y) -> tensor: the larger of each pair; y is a tensor or a number. NaN wins. */
@@ -127,27 +127,27 @@ static int math_minus(lua_State *L) { /* Lua hands over the operand twice */
 static int math_abs(lua_State *L) { return unary(L, CLD_ABS); }
 /* --- x:sign() -> tensor: -1, 0 or 1, in x's dtype. */
 static int math_sign(lua_State *L) { return unary(L, CLD_SIGN); }
-/* --- x:exp() -> tensor: e to the power x; of integers f32, as of all functions that make fractions. */
+/* --- x:exp() -> tensor: e to the power x; f32 for integers, as all functions that return fractions. */
 static int math_exp(lua_State *L) { return unary(L, CLD_EXP); }
-/* --- x:log() -> tensor: the natural logarithm; of 0 -inf, below it NaN. */
+/* --- x:log() -> tensor: the natural logarithm; -inf for 0, NaN below 0. */
 static int math_log(lua_State *L) { return unary(L, CLD_LOG); }
-/* --- x:sqrt() -> tensor: the square root; below 0 NaN. */
+/* --- x:sqrt() -> tensor: the square root; NaN below 0. */
 static int math_sqrt(lua_State *L) { return unary(L, CLD_SQRT); }
 /* --- x:rsqrt() -> tensor: 1 / sqrt(x). */
 static int math_rsqrt(lua_State *L) { return unary(L, CLD_RSQRT); }
 /* --- x:square() -> tensor: x times x. */
 static int math_square(lua_State *L) { return unary(L, CLD_SQUARE); }
-/* --- x:reciprocal() -> tensor: 1 / x; of 0 inf. */
+/* --- x:reciprocal() -> tensor: 1 / x; inf for 0. */
 static int math_reciprocal(lua_State *L) { return unary(L, CLD_RECIPROCAL); }
-/* --- x:sin() -> tensor: the sine, of radians. */
+/* --- x:sin() -> tensor: the sine of x in radians. */
 static int math_sin(lua_State *L) { return unary(L, CLD_SIN); }
-/* --- x:cos() -> tensor: the cosine, of radians. */
+/* --- x:cos() -> tensor: the cosine of x in radians. */
 static int math_cos(lua_State *L) { return unary(L, CLD_COS); }
 /* --- x:tanh() -> tensor: the hyperbolic tangent. */
 static int math_tanh(lua_State *L) { return unary(L, CLD_TANH); }
 /* --- x:sigmoid() -> tensor: 1 / (1 + exp(-x)). */
 static int math_sigmoid(lua_State *L) { return unary(L, CLD_SIGMOID); }
-/* --- x:relu() -> tensor: x, and 0 where it is below 0; its gradient at 0 is 0. */
+/* --- x:relu() -> tensor: x, or 0 where x is below 0; its gradient at 0 is 0. */
 static int math_relu(lua_State *L) { return unary(L, CLD_RELU); }
 /* --- x:floor() -> tensor: rounded down; integers stay as they are. */
 static int math_floor(lua_State *L) { return unary(L, CLD_FLOOR); }
@@ -191,8 +191,8 @@ cld_tensor **cldL_clamp(lua_State *L) {
     return out;
 }
 
-/* --- x:clamp([low[, high]]) -> tensor, x:clip([low[, high]]) -> tensor, x:clamp{min =, max =} -> tensor: x,
- * but nowhere below low or above high; nil leaves that side open. */
+/* --- x:clamp([low[, high]]) -> tensor, x:clip([low[, high]]) -> tensor, x:clamp{min =, max =} -> tensor: x
+ * limited to low and high; nil leaves that side open. */
 static int math_clamp(lua_State *L) {
     cldL_clamp(L);
     return 1;
@@ -217,11 +217,11 @@ static int product(lua_State *L, const char *name, int ndim) {
  *
  *     print(cld.ones(2, 3):matmul(cld.ones(3, 4)).shape[2])  --> 4 */
 static int math_matmul(lua_State *L) { return product(L, "matmul", 0); }
-/* --- x:mm(y) -> tensor: matmul of two matrices, and of nothing else. */
+/* --- x:mm(y) -> tensor: matmul, for two matrices only. */
 static int math_mm(lua_State *L) { return product(L, "mm", 2); }
-/* --- x:bmm(y) -> tensor: matmul of two stacks of matrices (b, n, k) and (b, k, m). */
+/* --- x:bmm(y) -> tensor: matmul, for two stacks of matrices (b, n, k) and (b, k, m) only. */
 static int math_bmm(lua_State *L) { return product(L, "bmm", 3); }
-/* --- x:dot(y) -> tensor: the inner product of two vectors, of no dimension. */
+/* --- x:dot(y) -> tensor: the inner product of two vectors, without dimensions. */
 static int math_dot(lua_State *L) { return product(L, "dot", 1); }
 
 /* --- x:outer(y) -> tensor (n, m): every product of an element of x (n) with one of y (m). */
@@ -232,8 +232,8 @@ static int math_outer(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- cld.einsum(equation, a, b, ...) -> tensor, cld.einsum(equation, {a, b, ...}) -> tensor: sums of
- * products by the letters of the equation, as torch.einsum.
+/* --- cld.einsum(equation, a, b, ...) -> tensor, cld.einsum(equation, {a, b, ...}) -> tensor: the sums of
+ * products that the letters of the equation describe, as torch.einsum.
  *
  *     print(cld.einsum("ij,kj->ik", cld.ones(2, 3), cld.ones(4, 3))[{ 1, 1 }]:item())  --> 3.0 */
 static int math_einsum(lua_State *L) {
@@ -256,8 +256,8 @@ static int math_einsum(lua_State *L) {
 }
 
 /* --- x:cdist(y[, p = 2]) -> tensor (..., n, m): the Euclidean distances of the rows of x (..., n, d) and y
- * (..., m, d), from the differences themselves, so that equal rows are at 0, where there is no gradient.
- * Other norms are an error. */
+ * (..., m, d), computed from the differences, so that equal rows have exactly the distance 0, where the
+ * gradient is 0. Other norms are an error. */
 static int math_cdist(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2);
@@ -296,8 +296,8 @@ static int cast_to(lua_State *L, cld_dtype dtype) {
     return cldL_result(L, *out);
 }
 
-/* --- x:cast(dtype) -> tensor: x in another dtype ("f32", "f64", "bf16", "f16", "i64", "i32" or "u8"),
- * itself if it has it. Gradients flow between floats. */
+/* --- x:cast(dtype) -> tensor: x in another dtype ("f32", "f64", "bf16", "f16", "i64", "i32" or "u8"); x
+ * itself if it has that dtype. Gradients flow between floats. */
 static int math_cast(lua_State *L) { return cast_to(L, cldL_check_dtype(L, 2)); }
 /* --- x:float() -> tensor: x in f32. */
 static int math_float(lua_State *L) { return cast_to(L, CLD_F32); }
@@ -323,7 +323,7 @@ static int move_to(lua_State *L, const cld_backend *device) {
     return cldL_result(L, *out);
 }
 
-/* --- x:cpu() -> tensor: x on the cpu, itself if it is there. */
+/* --- x:cpu() -> tensor: x on the cpu; x itself if it is there already. */
 static int math_cpu(lua_State *L) { return move_to(L, cld_cpu_backend()); }
 
 /* --- x:to(dtype or device) -> tensor, x:to{dtype =, device =} -> tensor: "f64", "cuda:0" and the like; x
@@ -411,7 +411,7 @@ const luaL_Reg cldL_cast_methods[] = {
 
 /* ---- < and <=: booleans ------------------------------------------------------------------------------------ */
 
-/* Push what is to be compared: Lua compares integers and floats exactly. */
+/* Push the value to be compared: Lua compares integers and floats exactly. */
 static void push_value(lua_State *L, int arg) {
     if (is_number(L, arg)) {
         lua_pushvalue(L, arg);

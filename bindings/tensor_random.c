@@ -7,7 +7,7 @@ typedef cld_status filler(cld_tensor *x, double a, double b);
 
 /* ---- new tensors --------------------------------------------------------------------------------------- */
 
-/* Push a tensor of o's kind filled by f(0, 1). */
+/* Push a tensor with o's dtype and device, filled by f(0, 1). */
 static int push_filled(lua_State *L, filler *f, int ndim, const int64_t *shape, const cldL_options *o) {
     cld_tensor **out = cldL_new_tensor(L);
     if (!cld_dtype_is_float(o->dtype))
@@ -38,7 +38,7 @@ static int random_like(lua_State *L, filler *f) {
  * cld.manual_seed starts. Each element takes one position of it, so results depend on neither threads nor
  * device. Shape and options as cld.zeros. */
 static int random_rand(lua_State *L) { return random_new(L, cld_uniform_); }
-/* --- cld.randn(n, m, ...[, options]) -> tensor: of the normal distribution N(0, 1), as rand. */
+/* --- cld.randn(n, m, ...[, options]) -> tensor: from the normal distribution N(0, 1), as rand. */
 static int random_randn(lua_State *L) { return random_new(L, cld_normal_); }
 /* --- cld.rand_like(x[, options]) -> tensor: rand with x's shape, dtype and device. */
 static int random_rand_like(lua_State *L) { return random_like(L, cld_uniform_); }
@@ -69,14 +69,14 @@ static int random_randperm(lua_State *L) {
 
 /* ---- the generator ------------------------------------------------------------------------------------- */
 
-/* The kernels of a captured graph have the seed that they were captured with. */
+/* The kernels of a captured graph keep the seed that they were captured with. */
 static void check_may_seed(lua_State *L) {
     if (cld_capturing())
         luaL_error(L,
                    "the generator cannot be set in a captured step: a replay only goes on with its numbers");
 }
 
-/* --- cld.manual_seed(seed): starts the generator of all random numbers anew. Not in a captured step.
+/* --- cld.manual_seed(seed): restarts the generator of all random numbers. Not in a captured step.
  *
  *     cld.manual_seed(1)
  *     local a = cld.rand(3)
@@ -99,7 +99,7 @@ static int random_get_state(lua_State *L) {
     return 1;
 }
 
-/* --- cld.set_rng_state{seed =, position =}: puts the generator where get_rng_state said. */
+/* --- cld.set_rng_state{seed =, position =}: restores a state from get_rng_state. */
 static int random_set_state(lua_State *L) {
     static const char *const names[] = {"seed", "position", NULL};
     check_may_seed(L);
@@ -157,9 +157,9 @@ static int fill_with(lua_State *L, const char *name, filler *f) {
     return 1;
 }
 
-/* --- x:uniform_([low = 0[, high = 1]]) -> x: uniform numbers in [low, high), in place. */
+/* --- x:uniform_([low = 0[, high = 1]]) -> x: fills x with uniform numbers in [low, high). */
 static int random_uniform(lua_State *L) { return fill_with(L, "uniform_", cld_uniform_); }
-/* --- x:normal_([mean = 0[, std = 1]]) -> x: numbers of N(mean, std^2), in place. */
+/* --- x:normal_([mean = 0[, std = 1]]) -> x: fills x with numbers from N(mean, std^2). */
 static int random_normal(lua_State *L) { return fill_with(L, "normal_", cld_normal_); }
 
 const luaL_Reg cldL_random_methods[] = {

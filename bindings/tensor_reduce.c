@@ -1,11 +1,11 @@
-/* Reductions, softmax and what else runs along dimensions.
+/* Reductions, softmax and whatever else runs along dimensions.
  *
  * x:sum() takes all dimensions, x:sum(2) one, x:sum({1, 2}) several; keepdim, true or false, comes next. */
 #include "bindings/tensor.h"
 
 #include <string.h>
 
-/* Dimensions at arg, 0 for all if there is nil. */
+/* Reads the dimensions at arg and returns how many; nil means all, and returns 0. */
 static int check_dims(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
     return lua_isnoneornil(L, arg) ? 0 : cldL_check_lines(L, arg, x, dims);
 }
@@ -26,7 +26,7 @@ static int reduce_at(lua_State *L, reduction *f, int arg) {
 
 /* --- x:sum([dims[, keepdim = false]]) -> tensor: the sum of all elements, or along a dimension or a table
  * of them, counted from 1 or, negative, from the end. Integers add up to i64; floats keep their dtype.
- * keepdim leaves extents of 1.
+ * keepdim keeps the summed dimensions with extent 1.
  *
  *     local x = cld.tensor { { 1, 2 }, { 3, 4 } }
  *     print(x:sum():item())                     --> 10.0
@@ -35,16 +35,16 @@ static int reduce_sum(lua_State *L) { return reduce_at(L, cld_sum, 2); }
 /* --- x:mean([dims[, keepdim = false]]) -> tensor: the mean, as sum. Floats only: call :float() on integers
  * first. NaN if there is nothing to average. */
 static int reduce_mean(lua_State *L) { return reduce_at(L, cld_mean, 2); }
-/* --- x:prod([dims[, keepdim = false]]) -> tensor: the product, as sum; of integers i64. */
+/* --- x:prod([dims[, keepdim = false]]) -> tensor: the product, as sum; i64 for integers. */
 static int reduce_prod(lua_State *L) { return reduce_at(L, cld_prod, 2); }
 /* --- x:amax([dims[, keepdim = false]]) -> tensor: the largest element along one or several dimensions, or
- * of all. Equal ones share the gradient; x:max(dim) gives it to the first and returns positions too. */
+ * of all. Equal elements share the gradient; x:max(dim) gives it to the first and returns positions too. */
 static int reduce_amax(lua_State *L) { return reduce_at(L, cld_amax, 2); }
 /* --- x:amin([dims[, keepdim = false]]) -> tensor: the smallest element, as amax. */
 static int reduce_amin(lua_State *L) { return reduce_at(L, cld_amin, 2); }
-/* --- x:any([dims[, keepdim = false]]) -> u8 tensor: 1 where some element is not 0. */
+/* --- x:any([dims[, keepdim = false]]) -> u8 tensor: 1 where any element is not 0. */
 static int reduce_any(lua_State *L) { return reduce_at(L, cld_any, 2); }
-/* --- x:all([dims[, keepdim = false]]) -> u8 tensor: 1 where every element differs from 0.
+/* --- x:all([dims[, keepdim = false]]) -> u8 tensor: 1 where no element is 0.
  *
  *     local x = cld.tensor { 1, 2, 3 }
  *     print(x:gt(0):all():item() == 1)          --> true */
@@ -102,18 +102,18 @@ static int arg_reduce(lua_State *L, arg_reduction *f) {
     return cldL_result(L, *out);
 }
 
-/* --- x:argmax([dim[, keepdim = false]]) -> i64 tensor: where the largest element lies, counted from 0 as
- * every integer inside a tensor; without dim in row-major order. Of equal ones the first.
+/* --- x:argmax([dim[, keepdim = false]]) -> i64 tensor: the position of the largest element, counted from 0 like
+ * every integer inside a tensor; without dim, in row-major order. If several are equal, the first.
  *
  *     print(cld.tensor({ 5, 9, 2 }):argmax():item())  --> 1 */
 static int reduce_argmax(lua_State *L) { return arg_reduce(L, cld_argmax); }
-/* --- x:argmin([dim[, keepdim = false]]) -> i64 tensor: where the smallest element lies, as argmax. */
+/* --- x:argmin([dim[, keepdim = false]]) -> i64 tensor: the position of the smallest element, as argmax. */
 static int reduce_argmin(lua_State *L) { return arg_reduce(L, cld_argmin); }
 
 typedef cld_tensor *extreme_at(cld_tensor **index, cld_tensor *x, int dim, bool keepdim);
 
 /* x:max() the largest; x:max(y) elementwise; x:max(dim[, keepdim]) values and their (0-based) positions: then
- * the gradient goes to the one position named. */
+ * the gradient goes only to those positions. */
 static int extreme(lua_State *L, reduction *all, extreme_at *along, cld_binary elementwise) {
     if (lua_isnoneornil(L, 2)) return reduce_at(L, all, 2);
     if (cldL_test_tensor(L, 2)) return cldL_binary(L, elementwise);
@@ -128,8 +128,8 @@ static int extreme(lua_State *L, reduction *all, extreme_at *along, cld_binary e
 }
 
 /* --- x:max() -> tensor, x:max(y), x:max(dim[, keepdim = false]) -> values, positions: the largest of all;
- * the larger of each pair (as maximum); or the largest along a dimension and its i64 positions from 0, to
- * which alone the gradient goes.
+ * the larger of each pair (as maximum); or the largest along a dimension and its i64 position from 0, the only
+ * one that the gradient goes to.
  *
  *     local values, positions = cld.tensor({ { 1, 7 }, { 9, 3 } }):max(2)
  *     print(values[1]:item(), positions[1]:item())    --> 7.0 1 */
@@ -150,8 +150,8 @@ static int along_dim(lua_State *L, along *f) {
     return cldL_result(L, *out);
 }
 
-/* --- x:softmax([dim = -1]) -> tensor: exp(x) over its sum along dim, the last by default (PyTorch asks for
- * it). Floats only. */
+/* --- x:softmax([dim = -1]) -> tensor: exp(x) divided by its sum along dim, by default the last (PyTorch
+ * requires dim). Floats only. */
 static int reduce_softmax(lua_State *L) { return along_dim(L, cld_softmax); }
 /* --- x:log_softmax([dim = -1]) -> tensor: the log of softmax, without overflow. */
 static int reduce_log_softmax(lua_State *L) { return along_dim(L, cld_log_softmax); }
@@ -161,7 +161,7 @@ static int reduce_log_softmax(lua_State *L) { return along_dim(L, cld_log_softma
  *     print(cld.tensor({ 3, 4 }):normalize():norm():item())  --> 1.0 */
 static int reduce_normalize(lua_State *L) { return along_dim(L, cld_normalize); }
 
-/* --- x:cumsum(dim) -> tensor: the sums of all elements up to each one along dim; of integers i64. */
+/* --- x:cumsum(dim) -> tensor: the sums of all elements up to each one along dim; i64 for integers. */
 static int reduce_cumsum(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -181,10 +181,10 @@ static int reduce_eigvalsh(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:eigh([k]) -> values, vectors: of a symmetric matrix (n, n), f32 or f64, or of each of (count, n, n),
- * whose lower half counts: the eigenvalues (n), ascending, and the eigenvectors of the k smallest (default
- * all), the columns of (n, k). They have unit length, and their largest entry by absolute value is positive.
- * NaN throughout if a value is not finite. */
+/* --- x:eigh([k]) -> values, vectors: for a symmetric matrix (n, n), f32 or f64, or for each of (count, n, n),
+ * of which only the lower half is read: the eigenvalues (n), ascending, and the eigenvectors of the k smallest
+ * (default all), the columns of (n, k). They have unit length, and their largest entry by absolute value is
+ * positive. All results are NaN if a value is not finite. */
 static int reduce_eigh(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -198,8 +198,8 @@ static int reduce_eigh(lua_State *L) {
 /* --- x:cross_entropy(labels[, {reduction = "mean"|"sum"|"none", temperature = 1, label_smoothing = 0,
  * ignore_index = -100, accuracy = false}]) -> loss[, accuracy]: x are logits (n, classes), or (n, classes,
  * ...), or (classes); labels are i64 (n), (n, ...) or of no dimension, counted from 0, or probabilities of
- * x's shape. Logits are divided by the temperature; rows labelled ignore_index count in nothing. With
- * accuracy a second result: the share of rows whose largest logit is at their label, f32.
+ * x's shape. Logits are divided by the temperature; rows labelled ignore_index are left out of everything. With
+ * accuracy there is a second result: the share of rows whose largest logit is at their label, f32.
  *
  *     local logits = cld.tensor { { 9, 0 }, { 0, 9 } }
  *     local loss, share = logits:cross_entropy(cld.tensor({ 0, 1 }, "i64"), { accuracy = true })

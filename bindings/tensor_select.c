@@ -1,10 +1,10 @@
 /* Elements chosen by condition, by index or by rank. Index tensors are i64 and hold 0-based integers;
- * dimensions, which are written in Lua, are 1-based. */
+ * dimensions are written in Lua, so they are 1-based. */
 #include "bindings/tensor.h"
 
 /* ---- by condition -------------------------------------------------------------------------------------- */
 
-/* The choice at arg: a tensor, or a number in the dtype of the other choice; f32 where both are numbers. */
+/* The choice at arg: a tensor, or a number in the dtype of the other choice; f32 if both are numbers. */
 static cld_tensor *check_choice(lua_State *L, int arg, int other) {
     cld_tensor *like = cldL_test_tensor(L, other);
     if (like || lua_type(L, arg) != LUA_TNUMBER) return cldL_check_operand(L, arg, "where", like);
@@ -43,8 +43,8 @@ static int select_masked_fill(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:masked_select(mask) -> tensor: the elements at which the mask (u8, as comparisons give it) is not 0,
- * in one dimension. It waits for the device. */
+/* --- x:masked_select(mask) -> tensor: a vector of the elements for which the mask (u8, as comparisons return
+ * it) is not 0. It waits for the device. */
 static int select_masked_select(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1), *mask = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
@@ -52,8 +52,8 @@ static int select_masked_select(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:nonzero() -> i64 tensor (count, ndim): the positions, from 0, of what is not 0, a row each. It waits
- * for the device. */
+/* --- x:nonzero() -> i64 tensor (count, ndim): the positions, from 0, of all elements that are not 0, one row
+ * each. It waits for the device. */
 static int select_nonzero(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -75,8 +75,8 @@ static int take(lua_State *L, by_index *f) {
     return cldL_result(L, *out);
 }
 
-/* --- x:gather(dim, index) -> tensor: at each place the element of x whose position along dim is written
- * there in index (i64, from 0), as torch.gather.
+/* --- x:gather(dim, index) -> tensor: replaces each integer in index (i64, from 0) by the element of x at that
+ * position along dim, and at the integer's own place in all other dimensions, as torch.gather.
  *
  *     local logits = cld.tensor { { 1, 2 }, { 3, 4 } }
  *     print(logits:gather(2, cld.tensor({ { 1 }, { 0 } }, "i64"))[1]:item())  --> 2.0 */
@@ -98,8 +98,8 @@ static int put(lua_State *L, with_source *f) {
     return cldL_result(L, *out);
 }
 
-/* --- x:scatter_add(dim, index, source) -> tensor: a copy of x with every element of source added at its
- * position along dim, index (i64, from 0). The gradient reaches x and source. */
+/* --- x:scatter_add(dim, index, source) -> tensor: a copy of x, with each element of source added at the position
+ * along dim that index (i64, from 0) has for it. The gradient reaches x and source. */
 static int select_scatter_add(lua_State *L) { return put(L, cld_scatter_add); }
 /* --- x:index_add(dim, index, source) -> tensor: a copy of x with the slices of source added at the
  * positions in index (i64 vector, from 0). */
@@ -136,8 +136,8 @@ static int keep_triangle(lua_State *L, triangle *f) {
     return cldL_result(L, *out);
 }
 
-/* --- x:tril([diagonal = 0]) -> tensor: the lower triangle of each matrix, the rest 0; diagonal 1 keeps one
- * more above. */
+/* --- x:tril([diagonal = 0]) -> tensor: the lower triangle of each matrix, the rest 0; diagonal = 1 keeps one
+ * diagonal more above. */
 static int select_tril(lua_State *L) { return keep_triangle(L, cld_tril); }
 /* --- x:triu([diagonal = 0]) -> tensor: the upper triangle, as tril. */
 static int select_triu(lua_State *L) { return keep_triangle(L, cld_triu); }
@@ -161,8 +161,8 @@ static int select_topk(lua_State *L) {
     return 2;
 }
 
-/* --- x:sort([dim = -1[, descending = false]]) -> values, positions: sorted along dim, and where each was,
- * i64 from 0. Equal elements keep their order. */
+/* --- x:sort([dim = -1[, descending = false]]) -> values, positions: the elements sorted along dim, and the
+ * position that each had, i64 from 0. Equal elements keep their order. */
 static int select_sort(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -174,7 +174,7 @@ static int select_sort(lua_State *L) {
     return 2;
 }
 
-/* --- x:argsort([dim = -1[, descending = false]]) -> i64 tensor: the positions of sort alone. */
+/* --- x:argsort([dim = -1[, descending = false]]) -> i64 tensor: only the positions that sort returns. */
 static int select_argsort(lua_State *L) {
     select_sort(L);
     return 1; /* the positions are on top */

@@ -1,7 +1,7 @@
 /* Between nested Lua tables and elements: cld.tensor, t:totable(), t:item().
  *
  * Elements pass through row-major host memory in a dtype that C has (bf16 and f16 go by way of f32). Lua
- * integers arrive in i64 and leave it exactly; everything else is a double in between. */
+ * integers go into i64 and come out of it exactly; everything else is a double in between. */
 #include "bindings/tensor.h"
 
 #include <stdio.h>
@@ -98,7 +98,7 @@ static int64_t read_table(reader *r, int64_t at, int depth) {
     return at;
 }
 
-/* The shape as the first entries tell it; read_table checks the others. */
+/* The shape that the first entries have; read_table checks the others. */
 static int shape_of_table(lua_State *L, int arg, int64_t *shape) {
     int ndim = 0;
     lua_pushvalue(L, arg);
@@ -131,9 +131,9 @@ void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg) {
     cldL_check_status(L, cld_fill_(op, x, check_number(L, arg)));
 }
 
-/* --- cld.tensor(values[, options]) -> tensor: of nested tables of numbers or booleans, whose lengths must
- * agree, of one number, or a copy of a tensor; f32 unless options say otherwise. Values that the dtype
- * cannot hold are an error that tells where they are.
+/* --- cld.tensor(values[, options]) -> tensor: from nested tables of numbers or booleans, whose lengths must
+ * agree, from one number, or as a copy of a tensor; f32 unless the options say otherwise. A value that the
+ * dtype cannot hold is an error that tells its place.
  *
  *     local x = cld.tensor({ { 1, 2 }, { 3, 4 } }, "f64")
  *     print(x[2][1]:item())                     --> 3.0 */
@@ -203,8 +203,8 @@ static int64_t push_table(lua_State *L, const cld_tensor *host, int dim, int64_t
     return at;
 }
 
-/* --- x:totable() -> nested tables: the elements as Lua numbers (i64 exactly); of a tensor without
- * dimensions one number. It waits for the device. */
+/* --- x:totable() -> nested tables: the elements as Lua numbers (i64 exactly); one number if x has no
+ * dimensions. It waits for the device. */
 int cldL_totable(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (cld_numel(&x->a) > INT32_MAX) return luaL_error(L, "totable: %s is too large", cld_describe(&x->a));
@@ -222,8 +222,8 @@ void cldL_push_item(lua_State *L, cld_tensor *x) {
     lua_remove(L, -2);
 }
 
-/* --- x:item() -> number: its one element as a Lua integer or float; more elements are an error. It waits
- * for the device. */
+/* --- x:item() -> number: x's only element as a Lua integer or float; it is an error if there are more. It
+ * waits for the device. */
 int cldL_item(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (cld_numel(&x->a) != 1)

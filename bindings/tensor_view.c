@@ -26,11 +26,11 @@ static int with_shape(lua_State *L, const char *op, to_shape *f) {
  *
  *     print(#cld.arange(6):reshape(2, -1).shape)      --> 2 */
 static int view_reshape(lua_State *L) { return with_shape(L, "reshape", cld_reshape_for); }
-/* --- x:view(n, m, ...) -> tensor: reshape, by PyTorch's other name. It copies if x is not contiguous, where
- * PyTorch has an error. */
+/* --- x:view(n, m, ...) -> tensor: reshape under PyTorch's other name. If x is not contiguous it copies;
+ * PyTorch raises an error. */
 static int view_view(lua_State *L) { return with_shape(L, "view", cld_reshape_for); }
-/* --- x:expand(n, m, ...) -> tensor: a view in which extents of 1 are as large as asked for; -1 leaves one
- * as it is, and new dimensions may come in front. */
+/* --- x:expand(n, m, ...) -> tensor: a view in which extents of 1 are as large as asked for; -1 keeps an
+ * extent, and there may be new dimensions in front. */
 static int view_expand(lua_State *L) { return with_shape(L, "expand", cld_expand_for); }
 
 /* --- x:expand_as(y) -> tensor: expand to y's shape. */
@@ -41,8 +41,8 @@ static int view_expand_as(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:permute(d1, d2, ...) -> tensor: a view whose k-th dimension is x's dimension dk, from 1; every one
- * has to be there once.
+/* --- x:permute(d1, d2, ...) -> tensor: a view whose k-th dimension is x's dimension dk, from 1; each must be
+ * listed once.
  *
  *     print(cld.zeros(2, 3, 4):permute(3, 1, 2).shape[1])  --> 4 */
 static int view_permute(lua_State *L) {
@@ -74,7 +74,7 @@ static int view_transpose(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:t() -> tensor: the transpose of a matrix; a vector is its own. More dimensions are an error. */
+/* --- x:t() -> tensor: the transpose of a matrix; a vector stays as it is. More dimensions are an error. */
 static int view_t(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -83,7 +83,7 @@ static int view_t(lua_State *L) {
 }
 
 /* --- x:movedim(from, to) -> tensor, x:movedim({from, ...}, {to, ...}) -> tensor: a view with those
- * dimensions elsewhere; the others keep their order. */
+ * dimensions moved; the others keep their order. */
 static int view_movedim(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -107,8 +107,8 @@ static int view_diagonal(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:diag([offset = 0]) -> tensor: a copy of a matrix's diagonal; or of a vector the matrix of zeros that
- * has it there. */
+/* --- x:diag([offset = 0]) -> tensor: a copy of a matrix's diagonal; for a vector, a matrix of zeros with the
+ * vector on that diagonal. */
 static int view_diag(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -119,7 +119,7 @@ static int view_diag(lua_State *L) {
 }
 
 /* --- x:narrow(dim, start, length) -> tensor: a view of that many positions from start on, which counts from
- * 1 or, negative, from the end. Past the end is an error. */
+ * 1 or, negative, from the end. To go past the end is an error. */
 static int view_narrow(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -130,8 +130,8 @@ static int view_narrow(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:select(dim, position) -> tensor: a view of one position, from 1 or, negative, from the end; the
- * dimension is gone. x[i] is x:select(1, i). */
+/* --- x:select(dim, position) -> tensor: a view of one position, from 1 or, negative, from the end, without that
+ * dimension. x[i] is x:select(1, i). */
 static int view_select(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -189,8 +189,8 @@ static int view_squeeze(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:unsqueeze(dim) -> tensor: a view with a new dimension of extent 1, which has the number dim in the
- * result; -1 is the last. */
+/* --- x:unsqueeze(dim) -> tensor: a view with a new dimension of extent 1, which is number dim in the result;
+ * -1 is the last. */
 static int view_unsqueeze(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -201,7 +201,7 @@ static int view_unsqueeze(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:flatten([first = 1[, last = -1]]) -> tensor: those dimensions as one; shares memory if it can.
+/* --- x:flatten([first = 1[, last = -1]]) -> tensor: those dimensions merged into one; shares memory if it can.
  *
  *     print(cld.zeros(2, 3, 4):flatten(2).shape[2])   --> 12 */
 static int view_flatten(lua_State *L) {
@@ -230,10 +230,10 @@ static int view_clone(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* ---- repeating, turning round -------------------------------------------------------------------------- */
+/* ---- repeating, reversing ------------------------------------------------------------------------------ */
 
-/* --- x:tile(n, m, ...) -> tensor: x repeated that many times along each dimension: PyTorch's x.repeat,
- * which is a word of the language in Lua.
+/* --- x:tile(n, m, ...) -> tensor: x repeated that many times along each dimension: PyTorch's x.repeat; in Lua
+ * repeat is a keyword.
  *
  *     print(cld.zeros(2, 3):tile(1, 2).shape[2])      --> 6 */
 static int view_tile(lua_State *L) {
@@ -256,7 +256,7 @@ static int view_flip(lua_State *L) {
 }
 
 /* --- x:roll(shift[, dim]) -> tensor, x:roll({shift, ...}, {dim, ...}) -> tensor: what falls off one end
- * comes in at the other; without dim over all elements in a line. */
+ * comes in at the other; without dim, over all elements in row-major order. */
 static int view_roll(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -281,7 +281,7 @@ static void append_part(lua_State *L, int list, cld_tensor *x, int dim, int64_t 
 }
 
 /* --- x:split(size[, dim = 1]) -> {tensor, ...}, x:split({n, m, ...}[, dim = 1]) -> {tensor, ...}: views of
- * parts of that length, the last of which may be shorter, or of these lengths, which must add up.
+ * parts of that length, the last of which may be shorter, or of these lengths, which must add up to the extent.
  *
  *     print(#cld.arange(5):split(2))                  --> 3 */
 static int view_split(lua_State *L) {
@@ -311,7 +311,7 @@ static int view_split(lua_State *L) {
     return 1;
 }
 
-/* --- x:chunk(count[, dim = 1]) -> {tensor, ...}: views of at most that many parts of one length; the last
+/* --- x:chunk(count[, dim = 1]) -> {tensor, ...}: views of at most that many parts of equal length; the last
  * may be shorter. */
 static int view_chunk(lua_State *L) {
     cldL_check_count(L, 3);
@@ -326,7 +326,7 @@ static int view_chunk(lua_State *L) {
     return view_split(L);
 }
 
-/* --- x:unbind([dim = 1]) -> {tensor, ...}: a view of each position of that dimension, which is gone. */
+/* --- x:unbind([dim = 1]) -> {tensor, ...}: a view of each position of that dimension, without the dimension. */
 static int view_unbind(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -345,8 +345,8 @@ static int view_unbind(lua_State *L) {
 
 /* ---- joining ------------------------------------------------------------------------------------------- */
 
-/* --- cld.cat({a, b, ...}[, dim = 1]) -> tensor: one after the other along a dimension that they have; all
- * other extents must agree.
+/* --- cld.cat({a, b, ...}[, dim = 1]) -> tensor: one after the other along an existing dimension; all other
+ * extents must agree.
  *
  *     print(#cld.cat({ cld.zeros(2, 3), cld.ones(1, 3) }))  --> 3 */
 static int view_cat(lua_State *L) {

@@ -1,4 +1,4 @@
-/* --- cld.text: text that does not follow the locale, text of any origin made safe to show, and bytes as text. */
+/* --- cld.text: numbers that do not follow the locale, text of any origin made safe to show, and bytes as text. */
 #include "bindings/bindings.h"
 
 #include "runtime/core/base64.h"
@@ -33,8 +33,8 @@ void cldL_push_printable(lua_State *L, const char *text, size_t length, cld_newl
     luaL_pushresultsize(&out, needed);
 }
 
-/* --- cld.text.printable(text) -> text: what a terminal would obey or cannot show becomes an escape such as \x1b; newlines and
- * tabs stay. */
+/* --- cld.text.printable(text) -> text: escapes (such as \x1b) whatever a terminal would interpret or cannot show;
+ * newlines and tabs stay. */
 static int text_printable(lua_State *L) {
     size_t length;
     const char *text = luaL_checklstring(L, 1, &length);
@@ -42,7 +42,7 @@ static int text_printable(lua_State *L) {
     return 1;
 }
 
-/* --- cld.text.printable_line(text) -> text: the same, and newlines and tabs are escaped. */
+/* --- cld.text.printable_line(text) -> text: the same, and also escapes newlines and tabs. */
 static int text_printable_line(lua_State *L) {
     size_t length;
     const char *text = luaL_checklstring(L, 1, &length);
@@ -50,7 +50,8 @@ static int text_printable_line(lua_State *L) {
     return 1;
 }
 
-/* --- cld.text.base64(bytes) -> text: the bytes of a string, or of a u8 tensor of any shape, in Base64 (RFC 4648), padded.
+/* --- cld.text.base64(bytes) -> text: the bytes of a string, or of a u8 tensor of any shape, in padded Base64 (RFC
+ * 4648).
  *
  *     print(cld.text.base64 "cld")  --> Y2xk
  */

@@ -1,7 +1,7 @@
 /* PyTorch's files as Lua values: cld.load of a .pth.
  *
- * Every container is made empty, noted, and filled later, from a list of those that are to be filled: a value that
- * contains itself is no trouble, and none is made twice. */
+ * Every container is made empty, noted, and filled later from a queue, so that a value may contain itself, and none
+ * is made twice. */
 #include "bindings/bindings.h"
 
 #include <math.h>
@@ -26,7 +26,7 @@ static int none_tostring(lua_State *L) {
     return 1;
 }
 
-/* A walk over a file's values. Stack positions: made, value -> what it became; queue, those to be filled. */
+/* A walk over a file's values. Stack positions: made, value -> its Lua value; queue, the values still to fill. */
 typedef struct walk {
     lua_State *L;
     cld_torch_file *f;
@@ -35,7 +35,7 @@ typedef struct walk {
     lua_Integer queued;
 } walk;
 
-/* What is on the top of the stack is what the value became. */
+/* Notes that value i became the Lua value on top of the stack. */
 static void note(walk *w, uint32_t i) {
     lua_pushvalue(w->L, -1);
     lua_rawseti(w->L, w->made, (lua_Integer)i + 1);
@@ -64,7 +64,7 @@ static void push_none(lua_State *L) {
 
 /* ---- plain values -------------------------------------------------------------------------------------- */
 
-enum { SHORT_STRING = 240 }; /* made anew at each of its places */
+enum { SHORT_STRING = 240 }; /* such a string is made again at each of its places */
 
 static void push_string(walk *w, uint32_t i, const cld_pickle_value *v) {
     char text[SHORT_STRING + 8];
@@ -86,7 +86,7 @@ static void push_string(walk *w, uint32_t i, const cld_pickle_value *v) {
 
 /* ---- records ------------------------------------------------------------------------------------------- */
 
-/* {class =, ...}: what no class here stands for. Its other fields are filled later. */
+/* {class =, ...}: a record, for an object of a class unknown here. Its other fields are filled later. */
 static void push_record(walk *w, uint32_t i, const cld_pickle_value *v) {
     char name[512] = "numpy.ndarray";
     if (v->kind == CLD_PICKLE_DTYPE) snprintf(name, sizeof name, "numpy.dtype");
@@ -101,7 +101,7 @@ static void push_record(walk *w, uint32_t i, const cld_pickle_value *v) {
 
 static void push_value(walk *w, uint32_t i);
 
-/* A tensor, or what an object stands for; else a record. */
+/* A tensor, or the value that an object stands for; else a record. */
 static void push_object(walk *w, uint32_t i) {
     uint32_t within = i;
     cld_tensor **t = cldL_new_tensor(w->L);
@@ -112,7 +112,7 @@ static void push_object(walk *w, uint32_t i) {
     } else if (!is_tensor) {
         lua_pop(w->L, 1);
         if (within != i && cld_pickle_at(w->p, within)->kind != CLD_PICKLE_OBJECT)
-            push_value(w, within); /* and that is no object: one step further at most */
+            push_value(w, within); /* which is not an object: one step further at most */
         else
             push_record(w, i, cld_pickle_at(w->p, i));
         return;
@@ -145,7 +145,7 @@ static void push_value(walk *w, uint32_t i) {
 
 /* ---- filling ------------------------------------------------------------------------------------------- */
 
-/* The field of the table on the top, if there is such a value. */
+/* Sets the field of the table on top, if there is such a value. */
 static void set_field(walk *w, const char *name, uint32_t i) {
     if (!i) return;
     push_value(w, i);
@@ -167,7 +167,7 @@ static void fill_dict(walk *w, const cld_pickle_value *v) {
     while (cld_pickle_next(w->p, &c, &key) && cld_pickle_next(w->p, &c, &held)) {
         const cld_pickle_value *k = cld_pickle_at(w->p, key);
         if (k->kind == CLD_PICKLE_NUMBER && isnan(k->number))
-            lua_pushliteral(w->L, "nan"); /* no key in Lua */
+            lua_pushliteral(w->L, "nan"); /* not a key in Lua */
         else
             push_value(w, key);
         push_value(w, held);
@@ -175,7 +175,7 @@ static void fill_dict(walk *w, const cld_pickle_value *v) {
     }
 }
 
-/* {shape, dtype, data} of an array that is no tensor. */
+/* {shape, dtype, data} of an array that cannot be a tensor. */
 static void fill_array(walk *w, const cld_pickle_value *v) {
     const uint32_t parts[] = {v->array.shape, v->array.dtype, v->array.data};
     lua_newtable(w->L);
@@ -238,8 +238,8 @@ int cldL_load_torch(lua_State *L, const char *path) {
     return 3;
 }
 
-/* --- cld.io.is_torch(path) -> boolean: whether cld.load reads the file as one of PyTorch's; an error if it
- * is of another known kind. */
+/* --- cld.io.is_torch(path) -> boolean: whether cld.load reads the file as a PyTorch file; an error if it is of
+ * another known kind. */
 int cldL_is_torch(lua_State *L) {
     cld_file_kind kind;
     cldL_check_status(L, cld_recognise(luaL_checkstring(L, 1), &kind));
@@ -247,7 +247,7 @@ int cldL_is_torch(lua_State *L) {
     return 1;
 }
 
-/* Into the table on the top, io's: none, and record, the metatable of records. */
+/* Adds to io's table, which is on top: none, and record, the metatable of records. */
 void cldL_add_torch(lua_State *L) {
     luaL_newmetatable(L, FILE_GUARD);
     lua_pushcfunction(L, file_gc);

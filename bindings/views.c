@@ -1,7 +1,7 @@
-/* --- cld.views: the C functions beneath cld.augment, which puts constructors and presets on top and is what programs
- * use. Everything here goes by the kinds' tables of settings: a new kind needs nothing.
+/* --- cld.views: the C functions beneath cld.augment, which adds constructors and presets. Programs use cld.augment.
+ * Everything here follows the kinds' tables of settings: a new kind needs no change here.
  *
- * A program in Lua is a list of steps, a step a table: its kind's name in `op`, and its settings. */
+ * A program in Lua is a list of steps. A step is a table with its kind's name in `op`, and its settings. */
 #include "bindings/bindings.h"
 #include "runtime/views/apply.h"
 
@@ -43,7 +43,7 @@ static void push_list(lua_State *L, const double *x, int count) {
     }
 }
 
-/* The default as one would write it; nil if there is none. */
+/* The default as a user would write it; nil if there is none. */
 static void push_default(lua_State *L, const cld_setting *s) {
     const double *x = s->defaults;
     int count = cld_setting_numbers(s->form);
@@ -86,8 +86,8 @@ static void push_setting(lua_State *L, const cld_setting *s) {
 }
 
 /* --- cld.views.kinds() -> {{name =, help =, images =, settings = {{name =, form =, help =, default =, low
- * =, high =, choices =}, ...}}, ...}: the kinds of steps that a view is made of, and their settings.
- * cld.augment makes its functions of these. */
+ * =, high =, choices =}, ...}}, ...}: the kinds of steps that make a view, and their settings. cld.augment
+ * makes its functions from these. */
 static int views_kinds(lua_State *L) {
     lua_newtable(L);
     for (int k = 0; cld_view_kinds[k]; k++) {
@@ -181,7 +181,7 @@ static void check_names(lua_State *L, int arg, int number, const cld_view_kind *
     }
 }
 
-/* The setting from the value on the top. */
+/* Reads the setting from the value on top. */
 static cld_status read_setting(lua_State *L, double *numbers, const cld_setting *s) {
     double given[3] = {0, 0, 0};
     if (lua_type(L, -1) == LUA_TSTRING && s->form == CLD_SETTING_CHOICE)
@@ -200,7 +200,7 @@ static cld_status read_setting(lua_State *L, double *numbers, const cld_setting 
     return cld_setting_set(numbers, s, given, (int)count);
 }
 
-/* The value on the top, as a message names it. */
+/* Describes the value on top for a message. */
 static const char *push_shown(lua_State *L) {
     switch (lua_type(L, -1)) {
     case LUA_TNUMBER: return luaL_tolstring(L, -1, NULL);
@@ -246,7 +246,7 @@ static int views_check(lua_State *L) {
 
 /* ---- programs ------------------------------------------------------------------------------------------ */
 
-/* --- cld.views.program(list) -> program: the steps, checked, in C. */
+/* --- cld.views.program(list) -> program: the steps, checked, as a C object. */
 static int views_program(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_Unsigned count = lua_rawlen(L, 1);
@@ -274,8 +274,8 @@ static int check_side(lua_State *L, int arg, lua_Integer least) {
     return (int)side;
 }
 
-/* --- cld.views.size(program[, height, width]) -> height, width: of the views of images of that size, or of
- * any. */
+/* --- cld.views.size(program[, height, width]) -> height, width: the size of the views, for images of that size
+ * or of any. */
 static int views_size(lua_State *L) {
     const cld_program *p = cldL_check_program(L, 1);
     int height, width;
@@ -285,13 +285,13 @@ static int views_size(lua_State *L) {
     return 2;
 }
 
-/* --- cld.views.images(program) -> integer: views that one image gives: 9 for jigsaw patches, else 1. */
+/* --- cld.views.images(program) -> integer: how many views one image gives: 9 for jigsaw patches, else 1. */
 static int views_images(lua_State *L) {
     lua_pushinteger(L, cldL_check_program(L, 1)->images);
     return 1;
 }
 
-/* ---- drawn views, for those who want to see them ------------------------------------------------------- */
+/* ---- drawn views, to look at --------------------------------------------------------------------------- */
 
 static const char *const ops[] = {
 #define CLD_NAME(name) [CLD_VIEW_##name] = #name,
@@ -301,7 +301,7 @@ static const char *const ops[] = {
 
 typedef enum { INTS, FLOATS, DOUBLES, BYTES, WORD } number_type;
 
-/* What an instruction holds. */
+/* The fields of each instruction. */
 static const struct instruction_field {
     cld_view_op op;
     const char *name;
@@ -400,7 +400,7 @@ static cld_view_key check_key(lua_State *L, int arg) {
 }
 
 /* --- cld.views.draw(program, {seed =, epoch =, sample =, view =}, height, width) -> {view, ...}: what is
- * drawn for an image of that size, each view a list of instructions with its height and width. */
+ * drawn for an image of that size. Each view is a list of instructions with its height and width. */
 static int views_draw(lua_State *L) {
     const cld_program *p = cldL_check_program(L, 1);
     cld_view_key key = check_key(L, 2);
@@ -417,7 +417,7 @@ static int views_draw(lua_State *L) {
 }
 
 /* --- cld.views.apply(program, image, {seed =, epoch =, sample =, view =}) -> f32 (images, 3, height,
- * width): what the program makes of u8 (H, W, 3). */
+ * width): what the program makes of an image u8 (H, W, 3). */
 static int views_apply(lua_State *L) {
     const cld_program *p = cldL_check_program(L, 1);
     cld_tensor *image = cldL_check_tensor(L, 2);

@@ -1,12 +1,12 @@
-/* How OpenMP's threads wait for each other. libgomp's wait in a loop for about 3 ms before they sleep. On cores that
- * other programs use as well, a thread so burns its turn waiting for one that is not running, and a training is
- * ten times slower. To sleep at once (OMP_WAIT_POLICY=passive) is slow on an idle machine, where the next piece of
- * work comes within microseconds. So: a short wait, and then sleep. `make bench` measures all three.
+/* How OpenMP's threads wait for each other. libgomp's threads wait in a loop for about 3 ms before they sleep. On
+ * cores that other programs use too, a thread then spends its turn waiting for one that is not running, and training
+ * is ten times slower. Sleeping at once (OMP_WAIT_POLICY=passive) is slow on an idle machine, where the next piece of
+ * work comes within microseconds. So threads wait for a short time and then sleep. `make bench` measures all three.
  *
- * libgomp reads its environment before main, and has no function for this. The linker calls the program's
- * .preinit_array first of all; there the program starts itself once more, with GOMP_SPINCOUNT set, and main takes
- * it out again. If GOMP_SPINCOUNT or OMP_WAIT_POLICY is set already, it is obeyed, and nothing is started twice. (A
- * tool that does not follow exec, such as valgrind without --trace-children=yes, needs one of them set.)
+ * libgomp reads its environment before main, and has no function for this. Functions in .preinit_array run before
+ * everything else: there the program starts itself once more, with GOMP_SPINCOUNT set, and main removes the variable
+ * again. If GOMP_SPINCOUNT or OMP_WAIT_POLICY is set already, it is obeyed, and nothing is started twice. (A tool
+ * that does not follow exec, such as valgrind without --trace-children=yes, needs one of them set.)
  */
 #define _GNU_SOURCE
 #include "bindings/interpreter.h"
@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 #define SPINS  "GOMP_SPINCOUNT=3000" /* turns of libgomp's loop, 10 to 50 ns each */
-#define MARK   "CLD_RESTARTED"       /* it was us who set it */
+#define MARK   "CLD_RESTARTED"       /* this program has set it */
 #define NATIVE __attribute__((no_sanitize("address", "undefined")))
 
-/* The C library is not ready yet, nor are the sanitizers: system calls, and no more. */
+/* Neither the C library nor the sanitizers are ready yet: only system calls are allowed. */
 NATIVE static bool begins_with(const char *text, const char *start) {
     while (*start && *text == *start) text++, start++;
     return *start == '\0';

@@ -1,4 +1,4 @@
-/* cld.io.writer: a file that is written piece by piece under a temporary name, and put in its place as a whole
+/* cld.io.writer: a file that is written piece by piece under a temporary name, and renamed when it is whole
  * (runtime/io/file.h). */
 #include "bindings/bindings.h"
 
@@ -48,7 +48,7 @@ static int writer_put(lua_State *L) {
     return 0;
 }
 
-/* w:patch(offset, string): in place of bytes that were put before */
+/* w:patch(offset, string): overwrites bytes that were put before */
 static int writer_patch(lua_State *L) {
     writer *w = check_writer(L);
     lua_Integer offset = luaL_checkinteger(L, 2);
@@ -59,7 +59,7 @@ static int writer_patch(lua_State *L) {
     return 0;
 }
 
-/* w:commit(): flushed to the disk, and in its place */
+/* w:commit(): flushes the file to disk and gives it its name */
 static int writer_commit(lua_State *L) {
     writer *w = check_writer(L);
     w->is_open = false;
@@ -68,8 +68,8 @@ static int writer_commit(lua_State *L) {
 }
 
 /* --- cld.io.writer(path) -> writer: a file that is written piece by piece under a temporary name:
- * w:put(string or tensor), w:patch(offset, string), and w:commit(), which puts it in its place. Closed
- * without commit it leaves nothing. */
+ * w:put(string or tensor), w:patch(offset, string), and w:commit(), which gives it its name. If it is closed
+ * without commit, nothing is left. */
 int cldL_writer(lua_State *L) {
     static const luaL_Reg metamethods[] = {{"__close", writer_close}, {"__gc", writer_close}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"close", writer_close},
