@@ -1,7 +1,7 @@
 #!/bin/sh
-# check.sh BUILD [MIRROR]: the packages that `make deb rock` has made, installed and used; a few minutes, most of them the
-# rock's build. Ends with "N passed, N failed". With a Debian mirror, as root and where debootstrap is, the Debian package
-# goes into a clean system as well: make package-check MIRROR=http://deb.debian.org/debian
+# check.sh BUILD [MIRROR]: installs and uses the packages that `make deb rock` has made. It takes a few minutes, most of
+# them for the rock's build, and ends with "N passed, N failed". With a Debian mirror, as root, and if debootstrap is
+# there, the Debian package is also installed in a clean system: make package-check MIRROR=http://deb.debian.org/debian
 set -u
 package=$(cd "$1" && pwd)/package mirror=${2:-} passed=0 failed=0
 place=$(mktemp -d /tmp/cld-package.XXXXXX)
@@ -21,7 +21,7 @@ check() {
 }
 skip() { echo "not run  $1: $2"; }
 
-# uses BIN LUADIR CDIR: the interpreter and a stock Lua compute with what is there, from another folder.
+# uses BIN LUADIR CDIR: the interpreter and a stock Lua compute with what is installed, from another folder.
 code='print(require "cld".ones(2, 3):sum():item())'
 uses() {
   cd / && env -u LUA_PATH -u LUA_CPATH "$1" -e "$code" | grep -qx 6.0 &&

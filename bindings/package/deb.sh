@@ -1,7 +1,7 @@
 #!/bin/sh
-# deb.sh BUILD VERSION: BUILD/package/cldlua_VERSION-1_ARCH.deb of what `make install` has put into BUILD/package/root, and
-# of the libraries of MPI and CUDA, if they are there, cldlua-mpi and cldlua-cuda, so that nobody who does not want them
-# needs theirs. Who builds it is its maintainer: DEBFULLNAME and DEBEMAIL, as Debian's tools have it, or git's user.
+# deb.sh BUILD VERSION: BUILD/package/cldlua_VERSION-1_ARCH.deb from what `make install` put into BUILD/package/root. The
+# libraries for MPI and CUDA, if they were built, become cldlua-mpi and cldlua-cuda, so that cldlua itself needs neither
+# MPI nor CUDA. The maintainer is whoever builds it: DEBFULLNAME and DEBEMAIL, as in Debian's tools, or git's user.
 set -eu
 package=$1/package version=$2-1 root=$1/package/root source=$PWD
 for tool in dpkg-deb dpkg-shlibdeps strip gzip; do
@@ -19,8 +19,8 @@ mkdir "$package/debian"
   for one in cldlua cldlua-mpi cldlua-cuda; do printf '\nPackage: %s\nArchitecture: any\nDescription: -\n' $one; done
 } >"$package/debian/control"
 
-# depends ROOT: the packages of the shared libraries that its files are linked with. A library that no package holds, such
-# as NVIDIA's, unpacked by hand, is left to the user.
+# depends ROOT: the packages of the shared libraries that its files are linked with. A library that is in no package,
+# such as NVIDIA's unpacked by hand, is left to the user.
 depends() {
   # shellcheck disable=SC2046 # a list of files
   if ! (cd "$package" && dpkg-shlibdeps -O --ignore-missing-info $(binaries "$1")) >"$package/debian/depends" 2>"$package/debian/said"
@@ -31,10 +31,10 @@ depends() {
   sed -n 's/^shlibs:Depends=//p' "$package/debian/depends"
 }
 
-# binaries ROOT: what is compiled.
+# binaries ROOT: its compiled files.
 binaries() { find "$1" -type f \( -name '*.so' -o -path '*/bin/cldlua' \); }
 
-# pack NAME ROOT FIELDS: the .deb. FIELDS are lines of the control file; the description comes from standard input.
+# pack NAME ROOT FIELDS: makes the .deb. FIELDS are lines of the control file; standard input is the description.
 pack() {
   binaries "$2" | xargs strip --strip-unneeded
   find "$2" -name '*.so' -exec chmod 644 {} +
@@ -60,7 +60,7 @@ pack() {
   ls -s -h "$package/$1_${version}_$architecture.deb"
 }
 
-# part NAME LIBRARY: its own root, if make has built the library.
+# part NAME LIBRARY: moves the library to a root of its own, if make has built it.
 part() {
   [ -e "$root/usr/lib/cldlua/$2" ] || return 1
   mkdir -p "$package/$1-root/usr/lib/cldlua"

@@ -1,5 +1,5 @@
-# make install, uninstall, deb, rock. The Lua files lie where a stock Lua looks as well: one copy serves both.
-# Each folder can be given alone, such as LUADIR; DESTDIR goes in front of all. PCDIR= installs no cldlua.pc.
+# make install, uninstall, deb, rock. The Lua files go where a stock Lua looks too: one copy serves both.
+# Each folder can be set separately, such as LUADIR; DESTDIR goes in front of all. PCDIR= installs no cldlua.pc.
 
 BINDIR     ?= $(PREFIX)/bin
 CDIR       ?= $(PREFIX)/lib/lua/5.4
@@ -10,7 +10,7 @@ DOCDIR     ?= $(PREFIX)/share/doc/cldlua
 MANDIR     ?= $(PREFIX)/share/man
 PCDIR      ?= $(PREFIX)/lib/pkgconfig
 
-# What stands between @ in cldlua.pc.in, as sed takes a text; and a folder with the prefix by pkg-config's word for it.
+# A value for a word between @ in cldlua.pc.in, escaped for sed; and a folder with the prefix written as pkg-config's.
 pc_text = $(subst &,\&,$(subst |,\|,$(subst \,\\,$(1))))
 pc_folder = $(call pc_text,$(subst @start@,,$(subst @start@$(PREFIX)/,$${prefix}/,@start@$(1))))
 PC_SED = s|@prefix@|$(call pc_text,$(PREFIX))|;s|@version@|$(VERSION)|;s|@bindir@|$(call pc_folder,$(BINDIR))|;
@@ -18,14 +18,14 @@ PC_SED += s|@cdir@|$(call pc_folder,$(CDIR))|;s|@luadir@|$(call pc_folder,$(LUAD
 PC_SED += s|@plugindir@|$(call pc_folder,$(PLUGINDIR))|;s|@recipesdir@|$(call pc_folder,$(RECIPESDIR))|;
 PC_SED += s|@docdir@|$(call pc_folder,$(DOCDIR))|
 
-# The shell is given every folder between quotes.
+# The shell gets every folder between quotes.
 QUOTED = $(findstring ',$(DESTDIR)$(BINDIR)$(CDIR)$(LUADIR)$(PLUGINDIR)$(RECIPESDIR)$(DOCDIR)$(MANDIR)$(PCDIR))
 check_folders = $(if $(QUOTED),$(error make $@: a folder with a ' in its name is not taken (PREFIX, DESTDIR and others)))
 
-# The files of the tree $(1), those that $(3) finds, into the folder $(2). A tree that make has not built is left out.
+# Installs the files of the tree $(1) that $(3) finds into the folder $(2). A tree that make has not built is left out.
 install_tree = [ ! -d '$(1)' ] || (cd '$(1)' && find . -type f $(3) -exec install -Dm644 {} '$(DESTDIR)$(2)/{}' \;)
 
-# DOCS is there if make knows how to make the pages and the man page.
+# DOCS is set if make can build the pages and the man page.
 install: all $(if $(DOCS),docs)
 	$(check_folders)
 	install -Dm755 $(BUILD)/cldlua '$(DESTDIR)$(BINDIR)/cldlua'
@@ -40,7 +40,8 @@ install: all $(if $(DOCS),docs)
 	[ ! -f $(BUILD)/cldlua.1 ] || install -Dm644 -t '$(DESTDIR)$(MANDIR)/man1' $(BUILD)/cldlua.1
 	$(if $(PCDIR),mkdir -p '$(DESTDIR)$(PCDIR)' && sed '$(PC_SED)' bindings/package/cldlua.pc.in > '$(DESTDIR)$(PCDIR)/cldlua.pc')
 
-# Then the folders that install may have made and that are empty now. The prefix, its bin, lib, share and MANDIR stay.
+# Also removes the folders that install may have made, if they are empty now. The prefix, its bin, lib, share and MANDIR
+# stay.
 uninstall:
 	$(check_folders)
 	rm -rf '$(DESTDIR)$(BINDIR)/cldlua' '$(DESTDIR)$(CDIR)/cld' '$(DESTDIR)$(LUADIR)/cld' '$(DESTDIR)$(PLUGINDIR)' \
@@ -52,17 +53,17 @@ uninstall:
 
 # ---- packages --------------------------------------------------------------------
 
-# build/package/cldlua_VERSION-1_ARCH.deb, and of what was built cldlua-mpi and cldlua-cuda.
+# build/package/cldlua_VERSION-1_ARCH.deb, and cldlua-mpi and cldlua-cuda if their libraries were built.
 deb: all
 	@rm -rf '$(BUILD)/package/root'
 	@$(MAKE) --no-print-directory install PREFIX=/usr DESTDIR='$(abspath $(BUILD))/package/root' >/dev/null
 	$(Q)sh bindings/package/deb.sh '$(BUILD)' '$(VERSION)'
 
-# build/package/cldlua-VERSION-1.rockspec, and the sources that it builds. ROCK_URL: where they are to be fetched from.
+# build/package/cldlua-VERSION-1.rockspec, and the sources that it builds. ROCK_URL: where they will be fetched from.
 rock:
 	$(Q)sh bindings/package/rock.sh '$(BUILD)' '$(VERSION)' '$(COMMIT)' $(filter spec/%.mk,$(MAKEFILE_LIST))
 
-# Both installed and used; with MIRROR=http://deb.debian.org/debian, as root, in a clean Debian too.
+# Installs and uses both; with MIRROR=http://deb.debian.org/debian, as root, in a clean Debian too.
 package-check: deb rock
 	$(Q)sh bindings/package/check.sh '$(BUILD)' '$(MIRROR)'
 

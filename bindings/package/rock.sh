@@ -1,8 +1,8 @@
 #!/bin/sh
-# rock.sh BUILD VERSION COMMIT MAKEFILE...: BUILD/package/cldlua-VERSION.tar.gz, the sources with the Makefile and those of
-# spec/ that it includes, and cldlua-VERSION-1.rockspec, by which luarocks builds them; and if luarocks is here, both in one
-# file, cldlua-VERSION-1.src.rock.
-# ROCK_URL is where the archive can be fetched; without it the rockspec names the file.
+# rock.sh BUILD VERSION COMMIT MAKEFILE...: BUILD/package/cldlua-VERSION.tar.gz, the sources with the Makefile and the makefiles
+# of spec/ that it includes, and cldlua-VERSION-1.rockspec, from which luarocks builds them; and if luarocks is installed, both
+# in one file, cldlua-VERSION-1.src.rock. ROCK_URL is where the archive can be fetched; without it the rockspec names the
+# local file.
 set -eu
 package=$1/package version=$2 commit=$3
 name=cldlua-$version
