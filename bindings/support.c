@@ -345,7 +345,7 @@ static void unknown_field(lua_State *L, const char *function, const char *key, c
         luaL_addstring(&b, *name);
     }
     luaL_pushresult(&b);
-    luaL_error(L, "%s: unknown field '%s'; there are %s", function, key, lua_tostring(L, -1));
+    luaL_error(L, "%s: unknown field '%s'; known fields: %s", function, key, lua_tostring(L, -1));
 }
 
 void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names) {

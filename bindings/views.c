@@ -176,7 +176,7 @@ static void check_names(lua_State *L, int arg, int number, const cld_view_kind *
         const char *shown = lua_tostring(L, -1);
         const char *hint = cldL_is_near(key, nearest)
                                ? push_hint(L, key, nearest)
-                               : lua_pushfstring(L, "; there are %s", push_names(L, kind));
+                               : lua_pushfstring(L, "; known settings: %s", push_names(L, kind));
         step_error(L, number, kind->name, lua_pushfstring(L, "unknown setting '%s'%s", shown, hint));
     }
 }

@@ -253,7 +253,7 @@ describe("a mistake", function()
     { "flip", { q = 1 }, "augment.flip: unknown setting 'q'" },
     { "flip", { 0.5 }, "augment.flip: settings have names: p" },
     { "color_jitter", { 0.4, 0.4, 0.4, 0.1 }, "settings have names: brightness, contrast, saturation, hue, p" },
-    { "gaussian_blur", { kernel_size = 23 }, "unknown setting 'kernel_size'; there are sigma, p, taps" },
+    { "gaussian_blur", { kernel_size = 23 }, "unknown setting 'kernel_size'; known settings: sigma, p, taps" },
     { "center_crop", { size = { 8, "8" } },
       "size must be a number of pixels or {height, width}; got a list with a string" },
     { "flip", { p = 1.5 }, "augment.flip: p is a probability, 0 to 1; got 1.5" },
@@ -349,7 +349,7 @@ describe("a mistake", function()
   it("in a preset's settings is named", function()
     fails(function() augment.plus { flop = 1 } end, "augment.plus: unknown field 'flop'; did you mean 'flip'%?")
     fails(function() augment.infomin { jitter = 4 } end,
-      "augment.infomin: unknown field 'jitter'; there are mean, ratio, scale, size, std")
+      "augment.infomin: unknown field 'jitter'; known fields: mean, ratio, scale, size, std")
     fails(function() augment.base { 32 } end, "augment.base: settings have names: blur, crop, ")
     fails(function() augment.base(augment.base()) end, "augment.base: settings have names: blur, crop, ")
     fails(function() augment.plus { flip = "often" } end, "augment.flip: p must be a number; got 'often'")

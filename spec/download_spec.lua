@@ -460,9 +460,9 @@ describe("a data set that is fetched", function()
   end)
   it("is a user's mistake under another name", function()
     check.fails(function() cld.data.download { name = "cifar11", root = root } end,
-      "no address for the data set 'cifar11'; there are cifar10, cifar100, stl10; did you mean 'cifar10'")
+      "no address for the data set 'cifar11'; known data sets: cifar10, cifar100, stl10; did you mean 'cifar10'")
     check.fails(function() cld.data.download { name = "stl10", layout = "python" } end,
-      "STL%-10: there is no layout 'python'; there is binary")
+      "STL%-10: there is no layout 'python'; known layouts: binary")
     check.fails(function() cld.data.download {} end, "name must be one of cifar10, cifar100, stl10, got nil")
     check.fails(function() cld.data.download { name = "stl10", rooot = "x" } end, "root")
     check.fails(function() cld.data.download { name = "stl10", stall = "x" } end, "stall must be a number, got 'x'")

@@ -39,7 +39,7 @@ local mistakes = {
     function() f.layer_norm(m(), 3, nil, cld.ones({ 3 }, "f64")) end },
   { "layer_norm: eps must be positive, got 0",
     function() f.layer_norm(m(), 3, nil, nil, { eps = 0 }) end },
-  { "layer_norm: unknown field 'epsilon'; there are eps",
+  { "layer_norm: unknown field 'epsilon'; known fields: eps",
     function() f.layer_norm(m(), 3, nil, nil, { epsilon = 0 }) end },
   { "group_norm: 3 groups do not divide the 4 channels of f32[2, 4, 3, 3]",
     function() f.group_norm(maps(), 3) end },

@@ -188,7 +188,7 @@ describe("options", function()
     check.fails(function() cld.options({ { "a", "z", "", choices = { "x", "y" } } }, {}) end,
       "options: 'a': the default is z; expected one of x, y")
     check.fails(function() cld.options({ { "a", 5, "", int = true } }, {}) end,
-      "options: 'a': unknown field 'int'; there are")
+      "options: 'a': unknown field 'int'; known fields:")
   end)
 
   it("can be given other defaults, once", function()

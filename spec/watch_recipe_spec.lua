@@ -110,7 +110,7 @@ describe("watch", function()
   it("says which curves there are to one that asks for another", function()
     local result = watch(run_of("a", epoch(1)), "--once", "--only", "los")
     assert.equal(1, result.code)
-    assert.matches("^cldlua: option '%-%-only': no run has logged 'los'; did you mean 'loss'%?; there are loss, lr,"
+    assert.matches("^cldlua: option '%-%-only': no run has logged 'los'; did you mean 'loss'%?; known curves: loss, lr,"
       .. "[^\n]*\n$", result.err)
   end)
 end)

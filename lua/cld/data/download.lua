@@ -331,7 +331,7 @@ local function entries(options)
   end
   local set, list, layouts, wanted = download.sets[plain(options.name)], {}, {}, options.layout or "auto"
   if not set then
-    user_error.raise("there is no address for the data set '%s'; there are %s%s", options.name,
+    user_error.raise("no address for the data set '%s'; known data sets: %s%s", options.name,
       table.concat(names, ", "), user_error.hint(options.name, names))
   end
   for _, entry in ipairs(set) do
@@ -340,8 +340,8 @@ local function entries(options)
     if wanted == "auto" or wanted == entry.layout then list[#list + 1] = entry end
   end
   if #list == 0 then
-    user_error.raise("%s: there is no layout %s; there is %s", set.title, caller.shown(wanted),
-      table.concat(layouts, " and "))
+    user_error.raise("%s: there is no layout %s; known layouts: %s", set.title, caller.shown(wanted),
+      table.concat(layouts, ", "))
   end
   return list
 end

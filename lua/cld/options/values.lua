@@ -110,7 +110,7 @@ for _, name in ipairs(FIELDS) do known[name] = true end
 function values.fault(declaration)
   for name in pairs(declaration) do
     if not known[name] then
-      return ("unknown field '%s'; there are %s"):format(tostring(name), table.concat(FIELDS, ", "))
+      return ("unknown field '%s'; known fields: %s"):format(tostring(name), table.concat(FIELDS, ", "))
     end
   end
   local kind, default = values.kind(declaration), declaration[2]

@@ -129,7 +129,7 @@ local function chosen(list, only)
     if exists(list, name) then
       names[#names + 1] = name
     elseif #all > 0 then
-      user_error.raise("option '--only': no run has logged '%s'%s; there are %s", name, user_error.hint(name, all),
+      user_error.raise("option '--only': no run has logged '%s'%s; known curves: %s", name, user_error.hint(name, all),
         table.concat(all, ", "))
     end
   end
