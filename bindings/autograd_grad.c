@@ -35,7 +35,7 @@ static cld_tensor **check_grad_outputs(lua_State *L, int arg, int count) {
         luaL_error(L, "grad: field 'grad_outputs': expected a tensor or a list of them, got %s",
                    luaL_typename(L, field));
     if (single ? count != 1 : luaL_len(L, field) > count)
-        luaL_error(L, "grad: grad_outputs has another number of tensors than the %d output%s", count,
+        luaL_error(L, "grad: grad_outputs must have one tensor for each of the %d output%s", count,
                    count == 1 ? "" : "s");
     luaL_checkstack(L, count + LUA_MINSTACK, "gradients");
     for (int i = 0; i < count; i++) {
@@ -127,10 +127,10 @@ static int call_function(lua_State *L) {
     lua_call(L, 1, 1);
     cld_tensor *result = cldL_test_tensor(L, -1);
     if (!result && !lua_isnil(L, -1))
-        return luaL_error(L, "hook: it returned a %s; expected the gradient's replacement or nil",
+        return luaL_error(L, "hook: it returned a %s; expected a replacement for the gradient, or nil",
                           luaL_typename(L, -1));
     if (result && result->node)
-        return luaL_error(L, "hook: the gradient's replacement is on the tape; detach() it");
+        return luaL_error(L, "hook: the replacement for the gradient is on the tape; use detach()");
     c->replacement = cld_tensor_retain(result ? result : c->gradient);
     return 0;
 }

@@ -284,7 +284,7 @@ static int cuda_use_plan(lua_State *L) {
     cldL_check_count(L, 1);
     luaL_checktype(L, 1, LUA_TTABLE);
     const char *wrong = read_plan(L, &plan);
-    if (wrong) return luaL_error(L, "use_plan: '%s' is missing or is not a plan's", wrong);
+    if (wrong) return luaL_error(L, "use_plan: '%s' is missing or wrong in the plan", wrong);
     const cld_plan_ops *plans = check_opened(L)->plans;
     if (plans) cldL_check_status(L, plans->use(&plan));
     return 0;

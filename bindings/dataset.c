@@ -58,7 +58,7 @@ static cld_status take_result(lua_set *set, cld_source *s) {
             const cld_tensor *label = cldL_test_tensor(L, -1);
             return cld_fail(CLD_INVALID, "read must return an integer as the label, or nothing; got a %s%s",
                             label ? cld_describe(&label->a) : luaL_typename(L, -1),
-                            label ? ", whose number is its :item()" : "");
+                            label ? "; :item() gives its number" : "");
         }
         s->has_label = true;
     }
@@ -78,7 +78,7 @@ static int to_text(lua_State *L) {
 
 /* An error of the function is a fault of that image, unless memory or a device failed, or a stop was requested. */
 static cld_status read_failed(lua_State *L, int result) {
-    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error without a text";
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error without a message";
     if (result == LUA_ERRMEM) return cld_fail(CLD_NOMEM, "data set: read(i): %s", text);
     if (cld_stop_requested()) return cld_fail(CLD_INTERRUPTED, "data set: read(i): %s", text);
     cld_status code = cld_error_code();
@@ -119,7 +119,7 @@ static const cld_dataset_ops lua_ops = {"custom", lua_open, lua_describe, lua_fr
  * i from 1, returns an image u8 (H, W, 3) and optionally its label. Programs use cld.data.custom. */
 static int dataset_custom(lua_State *L) {
     lua_Integer count = luaL_checkinteger(L, 1);
-    luaL_argcheck(L, count >= 1, 1, "a data set has at least one image");
+    luaL_argcheck(L, count >= 1, 1, "expected at least one image");
     luaL_checktype(L, 2, LUA_TFUNCTION);
     cld_dataset **box = new_dataset(L);
     lua_State *thread = lua_newthread(L);
@@ -182,7 +182,8 @@ static int dataset_members(lua_State *L) {
 static int dataset_planes(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     lua_Integer height = luaL_checkinteger(L, 2), width = luaL_checkinteger(L, 3);
-    luaL_argcheck(L, height >= 1 && height <= 65535 && width >= 1 && width <= 65535, 2, "1 to 65535 pixels");
+    luaL_argcheck(L, height >= 1 && height <= 65535 && width >= 1 && width <= 65535, 2,
+                  "expected 1 to 65535 pixels");
     bool by_columns = cldL_check_flag(L, 4, false);
     cld_dataset **box = new_dataset(L);
     *box = cld_dataset_of_planes(path, (int)height, (int)width, by_columns);
@@ -206,7 +207,7 @@ static int dataset_select(lua_State *L) {
     luaL_argcheck(L, count >= 1 && count <= 65536, 1, "expected a list of 1 to 65536 data sets");
     cld_tensor *rows = check_indices(L, 2, CLD_I64);
     cld_tensor *parts = lua_isnoneornil(L, 3) ? NULL : check_indices(L, 3, CLD_I32);
-    luaL_argcheck(L, !parts || parts->a.shape[0] == rows->a.shape[0], 3, "expected as many as rows");
+    luaL_argcheck(L, !parts || parts->a.shape[0] == rows->a.shape[0], 3, "expected as many parts as rows");
     cld_dataset **sets = lua_newuserdatauv(L, (size_t)count * sizeof *sets, 0);
     lua_createtable(L, (int)count, 0); /* keeps the parts: their functions may be Lua's */
     for (lua_Integer i = 0; i < count; i++) {
@@ -241,7 +242,7 @@ static int dataset_size(lua_State *L) {
 static int dataset_describe(lua_State *L) {
     cld_dataset *d = cldL_check_dataset(L, 1);
     lua_Integer row = luaL_checkinteger(L, 2);
-    luaL_argcheck(L, row >= 0 && row < d->count, 2, "there is no such image");
+    luaL_argcheck(L, row >= 0 && row < d->count, 2, "expected the row of an image, from 0");
     char text[1024];
     cld_dataset_describe(d, row, text, sizeof text);
     lua_pushstring(L, text);

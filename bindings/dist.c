@@ -39,7 +39,7 @@ static int dist_all_reduce(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int op = luaL_checkoption(L, 2, "sum", names);
     bool mean = op == 1;
-    luaL_argcheck(L, !mean || cld_dtype_is_float(x->a.dtype), 1, "the mean is of floats");
+    luaL_argcheck(L, !mean || cld_dtype_is_float(x->a.dtype), 1, "the mean needs floats");
     cldL_check_status(L, cld_check_in_place("all_reduce", x));
     cldL_check_status(L, cld_all_reduce(&x, 1, kinds[op], mean ? 1.0 / cld_dist_ranks().world : 1));
     lua_settop(L, 1);
@@ -83,7 +83,7 @@ static const int64_t *check_rows(lua_State *L, int arg) {
     for (int r = 0; r < world; r++) {
         lua_geti(L, arg, r + 1);
         rows[r] = luaL_checkinteger(L, -1);
-        luaL_argcheck(L, rows[r] >= 0, arg, "expected numbers of rows");
+        luaL_argcheck(L, rows[r] >= 0, arg, "expected a number of rows for each rank, at least 0");
         lua_pop(L, 1);
     }
     return rows;

@@ -59,7 +59,8 @@ static int give_state(lua_State *L, const char *state, uint64_t have, const char
 static int download_fetch(lua_State *L) {
     cld_fetch_settings s = {.address = check_text(L, 1), .path = check_text(L, 2)};
     lua_Integer bytes = cldL_field_integer(L, 3, "bytes", 0), stall = cldL_field_integer(L, 3, "stall", 60);
-    luaL_argcheck(L, bytes >= 0 && stall > 0 && stall <= 86400, 3, "bytes or stall out of range");
+    luaL_argcheck(L, bytes >= 0 && stall > 0 && stall <= 86400, 3,
+                  "expected bytes of at least 0, and stall above 0 and at most 86400");
     s.bytes = (uint64_t)bytes;
     s.stall = (int)stall;
     void **job = new_job(L, FETCH);

@@ -69,7 +69,8 @@ static int check_int(lua_State *L, int arg) {
 /* size | {height, width} */
 static void check_size(lua_State *L, int arg, int64_t size[CLD_MAX_DIMS]) {
     if (lua_istable(L, arg)) {
-        luaL_argcheck(L, cldL_check_shape(L, arg, size) == 2, arg, "size is a number or {height, width}");
+        luaL_argcheck(L, cldL_check_shape(L, arg, size) == 2, arg,
+                      "size must be a number or {height, width}");
         for (int i = 0; i < 2; i++)
             luaL_argcheck(L, size[i] >= 1 && size[i] <= 65535, arg, "size must be 1 to 65535");
     } else {
@@ -172,7 +173,7 @@ static int image_follow(lua_State *L) {
         given.sparing = cldL_field_boolean(L, 3, "sparing", false);
         lua_Integer shrink = cldL_field_integer(L, 3, "shrink", 1);
         luaL_argcheck(L, shrink == 1 || shrink == 2 || shrink == 4 || shrink == 8, 3,
-                      "shrink is 1, 2, 4 or 8");
+                      "shrink must be 1, 2, 4 or 8");
         given.shrink = (int)shrink;
     }
     cld_view *v = lua_newuserdatauv(L, cld_view_bytes(CLD_IMAGE_STEPS), 0);

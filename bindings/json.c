@@ -99,7 +99,7 @@ static void push(lua_State *L, json_t *value) {
     const char *key;
     json_t *item;
     size_t i;
-    luaL_checkstack(L, 4, "the JSON lies too deep");
+    luaL_checkstack(L, 4, "the JSON is nested too deeply");
     switch (json_typeof(value)) {
     case JSON_OBJECT:
         lua_createtable(L, 0, (int)json_object_size(value));

@@ -218,13 +218,13 @@ static int run_mpirun(const char *const *words, int ranks) {
     bool pipes_end;
     int how;
     pid_t self = getpid();
-    if (!cldL_relay_open(&relay)) return complain("--ranks: no pipe: %s", strerror(errno));
+    if (!cldL_relay_open(&relay)) return complain("--ranks: cannot make a pipe: %s", strerror(errno));
     board = cld_board_new();
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before); /* so that none is lost before mpirun can be told */
     mpirun = fork();
     if (mpirun == 0) become_mpirun(words, self, &before, &relay);
-    if (mpirun < 0) return complain("--ranks: no new process: %s", strerror(errno));
+    if (mpirun < 0) return complain("--ranks: cannot start a process: %s", strerror(errno));
     cldL_relay_begin(&relay);
     take_signals(&pipes_end);
     mask = before;

@@ -89,7 +89,7 @@ static cld_parts check_parts(lua_State *L, int table) {
                        .of = check_count(L, table, "of", 0, 0),
                        .first = check_count(L, table, "first", 0, 0)};
     if (parts.total == 0 && (parts.begin || parts.of || parts.first))
-        luaL_error(L, "parts: begin, of and first are of a batch of so many images; images is missing");
+        luaL_error(L, "parts: begin, of and first need the number of images in the batch; images is missing");
     if (parts.total > 0 && (parts.of < 1 || parts.of > parts.total))
         luaL_error(L, "parts: of must be 1 to %I, the number of images, got %d", (LUAI_UACINT)parts.total,
                    parts.of);

@@ -222,7 +222,7 @@ static int nn_pad(lua_State *L) {
         if (!is_integer)
             return luaL_error(L, "pad: expected pairs of integers, got %s", luaL_tolstring(L, -1, NULL));
         if (pads[i] > INT32_MAX || pads[i] < -INT32_MAX)
-            return luaL_error(L, "pad: %I is more than there can be", (LUAI_UACINT)pads[i]);
+            return luaL_error(L, "pad: %I is too large", (LUAI_UACINT)pads[i]);
         lua_pop(L, 1);
     }
     cldL_check_fields(L, 3, "pad", fields);

@@ -41,7 +41,7 @@ static int ema(lua_State *L) {
     cld_tensor **targets = check_tensors(L, 1, "ema", &count);
     cld_tensor **sources = check_tensors(L, 2, "ema", &sources_count);
     if (count != sources_count)
-        return luaL_error(L, "ema: %d tensors in the target, %d in the source", count, sources_count);
+        return luaL_error(L, "ema: %d tensors in the target, but %d in the source", count, sources_count);
     cldL_check_status(L, cld_ema(targets, sources, count, decay, condition));
     return 0;
 }
@@ -290,7 +290,8 @@ static int optimizer_index(lua_State *L) {
 static int optimizer_newindex(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     const char *key = luaL_checkstring(L, 2), *name = s->rule->name;
-    if (strcmp(key, "lr") != 0) return luaL_error(L, "%s: the field '%s' cannot be set; 'lr' can", name, key);
+    if (strcmp(key, "lr") != 0)
+        return luaL_error(L, "%s: the field '%s' cannot be set; only 'lr' can", name, key);
     if (!lua_isnumber(L, 3))
         return luaL_error(L, "%s: the field 'lr': expected a number, got %s", name, luaL_typename(L, 3));
     cldL_check_status(L, cld_optimizer_set_lr(s, lua_tonumber(L, 3)));

@@ -25,7 +25,7 @@ static int picture_read(lua_State *L) {
 
 static int check_pixels(lua_State *L, int arg) {
     lua_Integer value = luaL_checkinteger(L, arg);
-    luaL_argcheck(L, value >= 0 && value <= INT32_MAX, arg, "pixels, from 0");
+    luaL_argcheck(L, value >= 0 && value <= INT32_MAX, arg, "expected a number of pixels, at least 0");
     return (int)value;
 }
 
@@ -37,7 +37,7 @@ static int picture_decode(lua_State *L) {
     const char *bytes = tensor ? NULL : luaL_checklstring(L, 1, &length);
     bool upright = cldL_check_flag(L, 2, false);
     lua_Integer shrink = luaL_optinteger(L, 3, 1);
-    luaL_argcheck(L, shrink >= 1 && shrink <= 8, 3, "shrink is 1, 2, 4 or 8");
+    luaL_argcheck(L, shrink >= 1 && shrink <= 8, 3, "shrink must be 1, 2, 4 or 8");
     bool whole = lua_isnoneornil(L, 4);
     cld_rect rect = {0}, *part = whole ? NULL : &rect;
     if (!whole)
@@ -54,7 +54,7 @@ static int picture_write(lua_State *L) {
     cld_picture_kind kind = (cld_picture_kind)luaL_checkoption(L, 2, NULL, kinds);
     cld_tensor *image = cldL_check_tensor(L, 3);
     lua_Integer quality = luaL_checkinteger(L, 4);
-    luaL_argcheck(L, quality >= 1 && quality <= 100, 4, "quality is 1 to 100");
+    luaL_argcheck(L, quality >= 1 && quality <= 100, 4, "quality must be 1 to 100");
     cldL_check_saved(L, cld_picture_write(path, kind, image, (int)quality));
     return 0;
 }
@@ -64,7 +64,7 @@ static int picture_encode(lua_State *L) {
     cld_picture_kind kind = (cld_picture_kind)luaL_checkoption(L, 1, NULL, kinds);
     cld_tensor *image = cldL_check_tensor(L, 2);
     lua_Integer quality = luaL_checkinteger(L, 3);
-    luaL_argcheck(L, quality >= 1 && quality <= 100, 3, "quality is 1 to 100");
+    luaL_argcheck(L, quality >= 1 && quality <= 100, 3, "quality must be 1 to 100");
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_picture_encoded(kind, image, (int)quality);
     return cldL_result(L, *out);

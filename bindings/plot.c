@@ -18,7 +18,7 @@ static const cld_tensor *check_numbers(lua_State *L, int arg) {
 
 static const cld_tensor *check_points(lua_State *L, int arg) {
     const cld_tensor *points = check_numbers(L, arg);
-    luaL_argcheck(L, points->a.ndim == 2 && points->a.shape[1] == 2, arg, "points are (n, 2)");
+    luaL_argcheck(L, points->a.ndim == 2 && points->a.shape[1] == 2, arg, "expected points (n, 2)");
     return points;
 }
 
@@ -27,11 +27,11 @@ static cld_tensor *check_canvas(lua_State *L) {
     cld_tensor *image = cldL_check_tensor(L, 1);
     bool is_canvas = image->a.dtype == CLD_U8 && cld_device(image) == cld_cpu_backend() &&
                      (image->a.ndim == 2 || (image->a.ndim == 3 && image->a.shape[2] == 3));
-    luaL_argcheck(L, is_canvas, 1, "a canvas is u8[height, width] or u8[height, width, 3]");
+    luaL_argcheck(L, is_canvas, 1, "expected a canvas u8[height, width] or u8[height, width, 3]");
     cld_tensor *dense = cld_tensor_contiguous(image);
     bool is_dense = dense == image;
     cld_tensor_free(dense);
-    luaL_argcheck(L, is_dense, 1, "a canvas is dense");
+    luaL_argcheck(L, is_dense, 1, "expected a dense canvas");
     return image;
 }
 
@@ -42,7 +42,7 @@ static cld_pen check_pen(lua_State *L, int arg) {
                    .off = cldL_field_number(L, arg, "off", 0),
                    .opacity = cldL_field_number(L, arg, "opacity", 1)};
     lua_getfield(L, arg, "color");
-    luaL_argcheck(L, lua_istable(L, -1), arg, "a pen has a color {r, g, b}");
+    luaL_argcheck(L, lua_istable(L, -1), arg, "expected a pen with a color {r, g, b}");
     for (int c = 0; c < 3; c++) {
         lua_geti(L, -1, c + 1);
         pen.color[c] = (uint8_t)luaL_optinteger(L, -1, 0);
@@ -103,7 +103,7 @@ static int plot_range(lua_State *L) {
     double least, most;
     lua_settop(L, 2);
     const cld_tensor *x = check_numbers(L, 1), *y = lua_isnil(L, 2) ? NULL : check_numbers(L, 2);
-    luaL_argcheck(L, !y || cld_numel(&y->a) == cld_numel(&x->a), 2, "another length");
+    luaL_argcheck(L, !y || cld_numel(&y->a) == cld_numel(&x->a), 2, "y must be as long as x");
     if (!cld_plot_range(x, y, wanted, &least, &most)) return 0;
     lua_pushnumber(L, least);
     lua_pushnumber(L, most);
@@ -114,7 +114,7 @@ static int plot_range(lua_State *L) {
 static int plot_histogram(lua_State *L) {
     double least = luaL_checknumber(L, 2), most = luaL_checknumber(L, 3);
     lua_Integer count = luaL_checkinteger(L, 4);
-    luaL_argcheck(L, count >= 1 && least < most, 4, "at least one part of a range");
+    luaL_argcheck(L, count >= 1 && least < most, 4, "expected at least one part, and least < most");
     const cld_tensor *x = check_numbers(L, 1);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_plot_histogram(x, least, most, count);
@@ -146,7 +146,7 @@ static int plot_path(lua_State *L) {
 /* --- braille(dots u8 (4 rows, 2 columns)) -> i32 (rows, columns): number << 8 | the bits of U+2800 to U+28FF */
 static int plot_braille(lua_State *L) {
     cld_tensor *dots = check_canvas(L);
-    luaL_argcheck(L, dots->a.ndim == 2, 1, "dots are u8[height, width]");
+    luaL_argcheck(L, dots->a.ndim == 2, 1, "expected dots u8[height, width]");
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_plot_braille(dots);
     return cldL_result(L, *out);

@@ -12,7 +12,7 @@
 static const cld_tensor *check_image(lua_State *L) {
     cld_tensor *image = cldL_check_tensor(L, 1);
     bool is_image = image->a.dtype == CLD_U8 && image->a.ndim == 3 && image->a.shape[2] == 3;
-    luaL_argcheck(L, is_image, 1, "an image is u8[height, width, 3]");
+    luaL_argcheck(L, is_image, 1, "expected an image u8[height, width, 3]");
     cld_tensor **host = cldL_new_tensor(L);
     *host = cld_tensor_on_host(image);
     cldL_result(L, *host);

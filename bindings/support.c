@@ -145,7 +145,7 @@ cld_dtype cldL_check_dtype(lua_State *L, int arg) {
     cld_dtype dtype = CLD_F32;
     const char *name = luaL_checkstring(L, arg);
     if (!cld_dtype_parse(name, &dtype))
-        luaL_argerror(L, arg, lua_pushfstring(L, "unknown dtype '%s'; one of " CLDL_DTYPES, name));
+        luaL_argerror(L, arg, lua_pushfstring(L, "unknown dtype '%s'; expected one of " CLDL_DTYPES, name));
     return dtype;
 }
 

@@ -77,7 +77,7 @@ static int tensor_stride(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     luaL_argcheck(L, x->a.layout == CLD_STRIDED, 1,
-                  "it lies in the device's own layout; contiguous() has strides");
+                  "it is in the device's own layout, without strides; use contiguous()");
     if (lua_isnoneornil(L, 2)) return push_integers(L, x->a.strides, x->a.ndim);
     lua_pushinteger(L, x->a.strides[cldL_check_dim(L, 2, x)]);
     return 1;
@@ -127,7 +127,8 @@ static void set_requires_grad(lua_State *L, const char *name, cld_tensor *x, boo
         luaL_error(L, "%s: only floating-point tensors have gradients, this is %s", name,
                    cld_describe(&x->a));
     if (x->node && !wanted)
-        luaL_error(L, "%s: this tensor comes from %s; use detach() to cut it off", name, x->node->op->name);
+        luaL_error(L, "%s: this tensor is a result of %s; use detach() to take it off the tape", name,
+                   x->node->op->name);
     if (!x->node) x->requires_grad = wanted;
 }
 

@@ -41,7 +41,9 @@ int cldL_check_shape_and_options(lua_State *L, int arg, int64_t shape[CLD_MAX_DI
     }
     for (int i = 0; i < ndim; i++)
         if (shape[i] < 0)
-            luaL_argerror(L, arg, lua_pushfstring(L, "extent %d cannot be %I", i + 1, (LUAI_UACINT)shape[i]));
+            luaL_argerror(
+                L, arg,
+                lua_pushfstring(L, "extent %d is %I; expected at least 0", i + 1, (LUAI_UACINT)shape[i]));
     return ndim;
 }
 

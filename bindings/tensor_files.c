@@ -98,7 +98,7 @@ static int io_load_metadata(lua_State *L) {
 /* The key below the value on the top of the stack (lua_next's), which must be a string. */
 static const char *check_key(lua_State *L, int arg) {
     if (lua_type(L, -2) != LUA_TSTRING)
-        luaL_argerror(L, arg, lua_pushfstring(L, "its keys must be names, found a %s", luaL_typename(L, -2)));
+        luaL_argerror(L, arg, lua_pushfstring(L, "its keys must be names, got a %s", luaL_typename(L, -2)));
     size_t length;
     const char *key = lua_tolstring(L, -2, &length);
     if (strlen(key) != length) luaL_argerror(L, arg, "a name holds a zero byte");
@@ -138,7 +138,7 @@ cldL_contents cldL_check_contents(lua_State *L, int arg) {
         tensor->tensor = cldL_test_tensor(L, -1);
         if (!tensor->tensor)
             luaL_argerror(L, arg,
-                          lua_pushfstring(L, "'%s' is not an open tensor but a %s", tensor->name,
+                          lua_pushfstring(L, "'%s' is a %s; expected an open tensor", tensor->name,
                                           luaL_typename(L, -1)));
     }
     cld_metadata *entry = c.metadata;

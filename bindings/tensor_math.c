@@ -262,7 +262,7 @@ static int math_cdist(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2);
     if (luaL_optnumber(L, 3, 2) != 2)
-        return luaL_error(L, "cdist: p is %f; the only norm there is, is 2", lua_tonumber(L, 3));
+        return luaL_error(L, "cdist: p is %f; the only supported norm is 2", lua_tonumber(L, 3));
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_cdist(a, b);
     return cldL_result(L, *out);

@@ -72,8 +72,7 @@ static int random_randperm(lua_State *L) {
 /* The kernels of a captured graph keep the seed that they were captured with. */
 static void check_may_seed(lua_State *L) {
     if (cld_capturing())
-        luaL_error(L,
-                   "the generator cannot be set in a captured step: a replay only goes on with its numbers");
+        luaL_error(L, "the generator cannot be set in a captured step: a replay only continues its numbers");
 }
 
 /* --- cld.manual_seed(seed): restarts the generator of all random numbers. Not in a captured step.

@@ -88,7 +88,7 @@ static int view_movedim(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int from[CLD_MAX_DIMS], to[CLD_MAX_DIMS], count = cldL_check_lines(L, 2, x, from);
-    luaL_argcheck(L, cldL_check_lines(L, 3, x, to) == count, 3, "expected as many dimensions as to move");
+    luaL_argcheck(L, cldL_check_lines(L, 3, x, to) == count, 3, "expected as many dimensions as are moved");
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_movedim(x, from, to, count);
     return cldL_result(L, *out);
@@ -195,7 +195,7 @@ static int view_unsqueeze(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer dim = luaL_checkinteger(L, 2), ndim = x->a.ndim + 1;
-    luaL_argcheck(L, dim != 0 && dim >= -ndim && dim <= ndim, 2, "no such place for a new dimension");
+    luaL_argcheck(L, dim != 0 && dim >= -ndim && dim <= ndim, 2, "a new dimension cannot be there");
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_unsqueeze(x, (int)(dim > 0 ? dim - 1 : dim));
     return cldL_result(L, *out);
@@ -356,7 +356,7 @@ static int view_cat(lua_State *L) {
     cld_tensor **list = cldL_check_list(L, 1, &count);
     lua_Integer dim = luaL_optinteger(L, 2, 1);
     luaL_argcheck(L, dim != 0 && dim >= -CLD_MAX_DIMS && dim <= CLD_MAX_DIMS, 2,
-                  "dimensions count from 1, or from -1");
+                  "expected a dimension, from 1, or from -1 backwards");
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_cat(list, count, (int)(dim > 0 ? dim - 1 : dim));
     return cldL_result(L, *out);
@@ -370,7 +370,7 @@ static int view_stack(lua_State *L) {
     lua_Integer dim = luaL_optinteger(L, 2, 1);
     cld_tensor **list = cldL_check_list(L, 1, &count);
     luaL_argcheck(L, dim != 0 && dim >= -list[0]->a.ndim - 1 && dim <= list[0]->a.ndim + 1, 2,
-                  "no such place for a new dimension");
+                  "a new dimension cannot be there");
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_stack(list, count, (int)(dim > 0 ? dim - 1 : dim));
     return cldL_result(L, *out);

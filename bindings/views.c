@@ -144,8 +144,8 @@ static const char *nearer(const char *word, const char *a, const char *b) {
 static const cld_view_kind *check_kind(lua_State *L, int arg, int number) {
     if (lua_getfield(L, arg, "op") != LUA_TSTRING)
         luaL_error(L,
-                   "augment: step %d: its `op`, the name of what it does, is a %s: steps are made by "
-                   "cld.augment.flip{} and its like",
+                   "augment: step %d: its field 'op' must be the name of a step, got a %s; make steps with "
+                   "cld.augment.flip{} and the like",
                    number, luaL_typename(L, -1));
     const char *name = lua_tostring(L, -1), *nearest = NULL;
     const cld_view_kind *kind = cld_view_kind_named(name);
@@ -154,7 +154,7 @@ static const cld_view_kind *check_kind(lua_State *L, int arg, int number) {
     for (int k = 0; cld_view_kinds[k]; k++) nearest = nearer(name, nearest, cld_view_kinds[k]->name);
     cldL_push_printable(L, name, strlen(name), CLD_ONE_LINE);
     const char *shown = lua_tostring(L, -1), *hint = push_hint(L, name, nearest);
-    luaL_error(L, "augment: step %d: there is no '%s'%s", number, shown, hint);
+    luaL_error(L, "augment: step %d: there is no step '%s'%s", number, shown, hint);
     return NULL;
 }
 
@@ -162,7 +162,7 @@ static void check_names(lua_State *L, int arg, int number, const cld_view_kind *
     for (lua_pushnil(L); lua_next(L, arg); lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING) {
             step_error(L, number, kind->name,
-                       lua_pushfstring(L, "settings have names: %s", push_names(L, kind)));
+                       lua_pushfstring(L, "settings need names: %s", push_names(L, kind)));
             return;
         }
         const char *key = lua_tostring(L, -2), *nearest = NULL;
@@ -258,8 +258,7 @@ static int views_program(lua_State *L) {
     luaL_setmetatable(L, CLDL_PROGRAM);
     for (int i = 0; i < p->count; i++) {
         if (lua_rawgeti(L, 1, i + 1) != LUA_TTABLE)
-            return luaL_error(L,
-                              "augment: step %d is a %s: steps are made by cld.augment.flip{} and its like",
+            return luaL_error(L, "augment: step %d is a %s; make steps with cld.augment.flip{} and the like",
                               i + 1, luaL_typename(L, -1));
         read_step(L, lua_gettop(L), i + 1, &p->step[i]);
         lua_pop(L, 1);
@@ -270,7 +269,7 @@ static int views_program(lua_State *L) {
 
 static int check_side(lua_State *L, int arg, lua_Integer least) {
     lua_Integer side = luaL_optinteger(L, arg, least);
-    luaL_argcheck(L, side >= least && side <= INT32_MAX, arg, "a side of an image, in pixels");
+    luaL_argcheck(L, side >= least && side <= INT32_MAX, arg, "expected the side of an image in pixels");
     return (int)side;
 }
 

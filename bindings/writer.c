@@ -15,7 +15,7 @@ typedef struct writer {
 
 static writer *check_writer(lua_State *L) {
     writer *w = luaL_checkudata(L, 1, CLDL_WRITER);
-    luaL_argcheck(L, w->is_open, 1, "the file is written, or given up");
+    luaL_argcheck(L, w->is_open, 1, "the file is already committed or closed");
     return w;
 }
 
@@ -54,7 +54,7 @@ static int writer_patch(lua_State *L) {
     lua_Integer offset = luaL_checkinteger(L, 2);
     size_t bytes;
     const char *data = luaL_checklstring(L, 3, &bytes);
-    luaL_argcheck(L, offset >= 0, 2, "an offset is at least 0");
+    luaL_argcheck(L, offset >= 0, 2, "expected an offset of at least 0");
     cldL_check_status(L, cld_writer_patch(&w->file, (uint64_t)offset, data, bytes));
     return 0;
 }

@@ -251,8 +251,8 @@ describe("a mistake", function()
 
   for _, case in ipairs {
     { "flip", { q = 1 }, "augment.flip: unknown setting 'q'" },
-    { "flip", { 0.5 }, "augment.flip: settings have names: p" },
-    { "color_jitter", { 0.4, 0.4, 0.4, 0.1 }, "settings have names: brightness, contrast, saturation, hue, p" },
+    { "flip", { 0.5 }, "augment.flip: settings need names: p" },
+    { "color_jitter", { 0.4, 0.4, 0.4, 0.1 }, "settings need names: brightness, contrast, saturation, hue, p" },
     { "gaussian_blur", { kernel_size = 23 }, "unknown setting 'kernel_size'; known settings: sigma, p, taps" },
     { "center_crop", { size = { 8, "8" } },
       "size must be a number of pixels or {height, width}; got a list with a string" },
@@ -304,11 +304,11 @@ describe("a mistake", function()
     a[2].hue, a[4].probability = 0.1, 1
     fails(function() a:size() end, "augment: step 4, flip: unknown setting 'probability'")
     a[4] = { op = "flop" }
-    fails(function() a:size() end, "augment: step 4: there is no 'flop'; did you mean 'flip'%?")
+    fails(function() a:size() end, "augment: step 4: there is no step 'flop'; did you mean 'flip'%?")
     a[4] = 7
-    fails(function() a:size() end, "augment: step 4 is a number: steps are made by cld.augment.flip{} and its like")
+    fails(function() a:size() end, "augment: step 4 is a number; make steps with cld.augment.flip{} and the like")
     a[4] = {}
-    fails(function() a:size() end, "augment: step 4: its `op`, the name of what it does, is a nil")
+    fails(function() a:size() end, "augment: step 4: its field 'op' must be the name of a step, got a nil")
   end)
 
   it("in the order is named, with what to do", function()
@@ -350,8 +350,8 @@ describe("a mistake", function()
     fails(function() augment.plus { flop = 1 } end, "augment.plus: unknown field 'flop'; did you mean 'flip'%?")
     fails(function() augment.infomin { jitter = 4 } end,
       "augment.infomin: unknown field 'jitter'; known fields: mean, ratio, scale, size, std")
-    fails(function() augment.base { 32 } end, "augment.base: settings have names: blur, crop, ")
-    fails(function() augment.base(augment.base()) end, "augment.base: settings have names: blur, crop, ")
+    fails(function() augment.base { 32 } end, "augment.base: settings need names: blur, crop, ")
+    fails(function() augment.base(augment.base()) end, "augment.base: settings need names: blur, crop, ")
     fails(function() augment.plus { flip = "often" } end, "augment.flip: p must be a number; got 'often'")
     fails(function() augment.plus { grayscale = 0 / 0 } end, "augment.random_grayscale: p is a probability")
     fails(function() augment.plus { jitter = { 1, 2 } } end, "augment.plus: jitter must be a list of 4")
@@ -368,7 +368,7 @@ describe("a mistake", function()
     fails(draw { sample = -1 }, "bad argument #2 to 'draw' %(sample must be 0 to 2%^36 %- 1%)")
     fails(draw { epoch = 1 << 22 }, ".*epoch must be 0 to 4194303")
     fails(draw { view = 65 }, ".*view must be 1 to 64")
-    fails(function() augment.base():draw({}, 0, 8) end, ".*a side of an image, in pixels")
+    fails(function() augment.base():draw({}, 0, 8) end, ".*expected the side of an image in pixels")
   end)
 
   it("in torchvision's names is a step's name here", function()

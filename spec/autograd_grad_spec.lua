@@ -89,7 +89,7 @@ describe("grad", function()
     check.fails(function() grad(x:sum(), { 3 }) end, "entry 1 is a number")
     check.fails(function() grad(x * 1, x, { grad_outputs = cld.zeros(3) }) end, "grad: the gradient is f32%[3%], the")
     check.fails(function() grad(x:sum(), x, { grad_outputs = { 1 } }) end, "grad: entry 1 of grad_outputs is a number")
-    check.fails(function() grad(x:sum(), x, { grad_outputs = { x, x } }) end, "another number of tensors than the 1")
+    check.fails(function() grad(x:sum(), x, { grad_outputs = { x, x } }) end, "one tensor for each of the 1 output")
     check.fails(function() grad(x:sum(), x, { create_graph = true }) end, "grad: create_graph: gradients of gradients")
     check.fails(function() x:sum():backward { create_graph = true } end, "backward: create_graph: gradients of grad")
     check.fails(function() grad(x:sum(), x, { keep = true }) end, "grad: unknown field 'keep'")
@@ -257,7 +257,7 @@ describe("a hook", function()
       assert.is_nil(x.grad)
       return handle
     end
-    with(function() return 1 end, "hook: it returned a number; expected the gradient's replacement or nil")
+    with(function() return 1 end, "hook: it returned a number; expected a replacement for the gradient, or nil")
     with(function() return cld.zeros(3) end, "hook: it returned f32%[3%] on cpu in place of the gradient, f64%[2%]")
     with(function() error("boom", 0) end, "boom")
     with(function() cld.enable_grad(function() (x * 1):sum():backward() end) end,

@@ -214,7 +214,7 @@ devices.each("the loader", function(device)
     end
     for _, dtype in ipairs { "f32", "auto" } do
       local view = batches(dtype)().views[1]
-      check.fails(function() view:stride() end, "it lies in the device's own layout")
+      check.fails(function() view:stride() end, "it is in the device's own layout")
     end
     -- What the tape keeps for the weight's gradient: the view itself, or a copy.
     local function kept(dtype)

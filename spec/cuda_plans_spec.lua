@@ -71,7 +71,7 @@ devices.each("plans", function(device)
         local plan = plan_of(44)
         plan[field] = value or nil
         check.fails(function() cld.cuda.use_plan(plan) end,
-          ("use_plan: '%s' is missing or is not a plan's"):format(field))
+          ("use_plan: '%s' is missing or wrong in the plan"):format(field))
       end
     end
     check.fails(function() cld.cuda.use_plan(7) end, "table expected")

@@ -358,7 +358,7 @@ describe("a data set", function()
       ["a label that is no integer"] = { function() return image(0), 1.5 end,
         "read must return an integer as the label, or nothing; got a number" },
       ["a label in a tensor"] = { function() return image(0), cld.tensor({ 3 }, "i64")[1] end,
-        "read must return an integer as the label, or nothing; got a i64%[%], whose number is its :item%(%)" },
+        "read must return an integer as the label, or nothing; got a i64%[%]; :item%(%) gives its number" },
       ["a label that is a text"] = { function() return image(0), "one" end,
         "an integer as the label, or nothing; got a string" },
       ["a label below -1"] = { function() return image(0), -2 end,

@@ -390,7 +390,7 @@ describe("models.define", function()
     local cycle = {}
     cycle.own = cycle
     fails({ input = cycle }, "the setting 'input' holds tables more than 8 deep")
-    fails({ 3 }, "settings have names, got 1")
+    fails({ 3 }, "settings need names, got 1")
     fails(3, "expected a table of settings, got 3")
   end)
 

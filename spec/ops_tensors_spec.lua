@@ -218,7 +218,7 @@ describe("cdist", function()
     check.fails(function() cld.zeros(2, 3):cdist(cld.zeros(2, 4)) end,
       "cdist: expected rows .*f32%[2, 3%] and f32%[2, 4%]")
     check.fails(function() cld.zeros(3):cdist(cld.zeros(3)) end, "cdist: expected rows")
-    check.fails(function() cld.zeros(2, 3):cdist(cld.zeros(2, 3), 1) end, "p is 1.*the only norm there is, is 2")
+    check.fails(function() cld.zeros(2, 3):cdist(cld.zeros(2, 3), 1) end, "p is 1.*the only supported norm is 2")
   end)
 end)
 
@@ -252,7 +252,7 @@ describe("movedim", function()
     check.gradcheck(function(x) return x:movedim({ 3, 1 }, { 1, 2 }) end, { waves(2, 3, 2) })
     check.fails(function() cld.zeros(2, 3):movedim({ 1, 1 }, { 1, 2 }) end,
       "movedim: dimension 1 of .* is listed twice")
-    check.fails(function() cld.zeros(2, 3):movedim({ 1, 2 }, 1) end, "expected as many dimensions as to move")
+    check.fails(function() cld.zeros(2, 3):movedim({ 1, 2 }, 1) end, "expected as many dimensions as are moved")
     check.fails(function() cld.zeros(2, 3):movedim(1, 3) end, "dimension 3 of f32%[2, 3%]")
   end)
 end)

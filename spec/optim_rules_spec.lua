@@ -316,7 +316,7 @@ describe("an optimizer's settings", function()
     local adamw = cld.optim.adamw({ w }, {})
     check.fails(function() adamw:step() end, "adamw: no learning rate")
     check.fails(function() adamw:step(3) end, "adamw:step: expected a loss or a table of options, got a number")
-    check.fails(function() adamw.betas = 1 end, "adamw: the field 'betas' cannot be set; 'lr' can")
+    check.fails(function() adamw.betas = 1 end, "adamw: the field 'betas' cannot be set; only 'lr' can")
   end)
 
   it("of a step's own rate keep each group's factor", function()

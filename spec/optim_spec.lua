@@ -191,7 +191,7 @@ describe("sgd", function()
     check.fails(function() sgd.lr = -1 end, "learning rate is %-1")
     check.fails(function() sgd.lr = 0 / 0 end, "learning rate is nan")
     check.fails(function() sgd.lr = "fast" end, "'lr': expected a number, got string")
-    check.fails(function() sgd.momentum = 0.5 end, "'momentum' cannot be set; 'lr' can")
+    check.fails(function() sgd.momentum = 0.5 end, "'momentum' cannot be set; only 'lr' can")
     check.fails(function() sgd:step { lr = 0 / 0 } end, "learning rate is nan")
     assert.equal(0.25, sgd.lr)
   end)
@@ -447,7 +447,7 @@ describe("ema", function()
   it("says what does not fit", function()
     check.fails(function() cld.optim.ema({ cld.zeros(2) }, { cld.zeros(3) }, 0.9) end,
       "tensor 1 is f32%[2%] in the target, f32%[3%] in the source")
-    check.fails(function() cld.optim.ema({ cld.zeros(2) }, {}, 0.9) end, "1 tensors in the target, 0 in the source")
+    check.fails(function() cld.optim.ema({ cld.zeros(2) }, {}, 0.9) end, "1 tensors in the target, but 0 in the source")
     check.fails(function() cld.optim.ema(cld.nn.linear(1, 1), { cld.zeros(2) }, 0.9) end,
       "ema: the target is a module and the source a table; expected two modules, or two lists of tensors$")
     check.fails(function() cld.optim.ema(cld.zeros(2), cld.zeros(2), 0.9) end,

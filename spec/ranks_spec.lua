@@ -36,7 +36,7 @@ describe("cld.dist without a job", function()
     check.fails(function() cld.dist.all_reduce(w) end, "spec.lua:%d+: dist.all_reduce: in%-place on f32")
     check.fails(function() cld.dist.broadcast(w) end, "spec.lua:%d+: dist.broadcast: in%-place on f32")
     check.fails(function() cld.dist.all_reduce(cld.zeros(2, "i64"), { op = "mean" }) end,
-      "spec.lua:%d+: bad argument #1 to 'dist.all_reduce' %(the mean is of floats")
+      "spec.lua:%d+: bad argument #1 to 'dist.all_reduce' %(the mean needs floats")
     w:close()
     check.fails(function() cld.dist.all_reduce(w) end,
       "spec.lua:%d+: dist.all_reduce: expected a tensor, got a closed tensor")

@@ -124,7 +124,7 @@ describe("creation", function()
   end)
 
   it("refuses what cannot be", function()
-    check.fails(function() cld.zeros(2, -1) end, "extent 2 cannot be %-1")
+    check.fails(function() cld.zeros(2, -1) end, "extent 2 is %-1; expected at least 0")
     check.fails(function() cld.zeros(1, 1, 1, 1, 1, 1, 1, 1, 1) end, "at most 8 dimensions")
     check.fails(function() cld.zeros { 2, "x" } end, "entry 2 of the shape is a string")
     check.fails(function() cld.zeros(1 << 40, 1 << 40) end, "out of memory")

@@ -251,7 +251,7 @@ local function settings(name, own, given)
   for key in pairs(own) do names[#names + 1] = key end
   table.sort(names)
   if type(given) == "table" and #given > 0 then
-    caller.raise("augment.%s: settings have names: %s", name, table.concat(names, ", "))
+    caller.raise("augment.%s: settings need names: %s", name, table.concat(names, ", "))
   end
   caller.check_fields("augment." .. name, given, names)
   local a = {}

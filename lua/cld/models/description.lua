@@ -31,7 +31,7 @@ end
 function description.plain(name, settings)
   local copy = {}
   for key, value in pairs(settings) do
-    if type(key) ~= "string" then caller.raise("%s: settings have names, got %s", name, caller.shown(key)) end
+    if type(key) ~= "string" then caller.raise("%s: settings need names, got %s", name, caller.shown(key)) end
     local own, problem = copied(value, 1)
     if own == nil then
       caller.raise("%s: the setting '%s' holds %s; settings are numbers, strings, booleans and tables of them", name,

@@ -101,7 +101,7 @@ local function check_here(new, given)
   if given.images == nil then
     for _, name in ipairs { "begin", "of", "first" } do
       if given[name] ~= nil then
-        raise("nn.with_parts: %s is of a batch of so many images; images is missing", name)
+        raise("nn.with_parts: %s needs the number of images in the batch; images is missing", name)
       end
     end
     return
