@@ -152,7 +152,7 @@ int cldL_open_optim(lua_State *L);    /* optim.c */
 int cldL_open_graph(lua_State *L);    /* graph.c */
 int cldL_open_image(lua_State *L);    /* image.c */
 int cldL_open_picture(lua_State *L);  /* picture.c: image files */
-int cldL_open_plot(lua_State *L);     /* plot.c: what plots are drawn with */
+int cldL_open_plot(lua_State *L);     /* plot.c: functions that draw plots */
 int cldL_open_screen(lua_State *L);   /* screen.c: images in a terminal */
 int cldL_open_cuda(lua_State *L);     /* cuda.c */
 int cldL_open_data(lua_State *L);     /* data.c: CIFAR's files */

@@ -277,8 +277,8 @@ static const char *read_plan(lua_State *L, cld_conv_plan *p) {
     return read_knobs(L, p) ? NULL : "knobs";
 }
 
-/* --- cld.cuda.use_plan(plan): plan is one of plans(), by the same library on the same chip. Convolutions of
- * its shape use it from now on; a plan that cannot be made is ignored. */
+/* --- cld.cuda.use_plan(plan): plan is one that plans() returned, for the same library on the same chip.
+ * Convolutions of its shape use it from now on; a plan that cannot be made is ignored. */
 static int cuda_use_plan(lua_State *L) {
     cld_conv_plan plan = {0};
     cldL_check_count(L, 1);

@@ -131,7 +131,7 @@ static int dist_reduce_gradients(lua_State *L) {
 
 /* ---- strings --------------------------------------------------------------------------------------------- */
 
-/* Pushes bytes of malloc's. They are freed before the last call that may raise, which would leak them. */
+/* Pushes bytes from malloc and frees them, before the last call that may raise. */
 static void push_bytes(lua_State *L, unsigned char *bytes, size_t size) {
     luaL_Buffer b;
     char *to = luaL_buffinitsize(L, &b, size ? size : 1);

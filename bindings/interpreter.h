@@ -38,7 +38,7 @@ bool cldL_relay_enter(const cldL_relay *r);
 void cldL_relay_begin(cldL_relay *r);
 void cldL_relay_end(cldL_relay *r);
 /* Waits, under the mask, for output to pass on, for a signal, or until the time is over (NULL: no limit). Returns
- * whether there was output. *broken: a reader has closed its pipe. SIGPIPE must be caught: it is not the end. */
+ * whether there was output. *broken: a reader has closed its pipe. SIGPIPE must be caught, or it ends this. */
 bool cldL_relay_wait(cldL_relay *r, const struct timespec *longest, const sigset_t *mask, bool *broken);
 
 /* Makes a process that a launcher has started a rank; any other stays as it is. False with an error in the record. */

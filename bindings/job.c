@@ -22,7 +22,7 @@ static cld_status be_silent(void) {
 #define TOGETHER 2 /* seconds */
 
 /* Ranks that succeed leave the job together. So do ranks that all end with the same other status at the same place in
- * the same script. A rank that alone ends so ends the job, and must not wait for the others, as MPI would. */
+ * the same script. If only one rank ends that way, it ends the job: it must not wait for the others, as MPI would. */
 static void leave_job(int status, void *unused) {
     char message[64];
     (void)unused;

@@ -141,8 +141,8 @@ static void hand_on(int number) {
 static void note_end(int number) { has_ended = number; }
 static void do_nothing(int number) { (void)number; }
 
-/* In its own process group, so that a terminal's Ctrl-C reaches this process alone; mpirun could not read the
- * terminal from there. */
+/* In its own process group, so that a terminal's Ctrl-C reaches only the launcher. mpirun cannot read the terminal from
+ * there, so it gets no input. */
 static void become_mpirun(const char *const *words, pid_t parent, const sigset_t *mask,
                           const cldL_relay *relay) {
     int nothing = open("/dev/null", O_RDONLY);
@@ -251,7 +251,7 @@ int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool
                         l.name);
     if (n == 1) return CLD_NOT_LAUNCHED;
     if (shared) return complain("--ranks %d " CLDL_NO_COMMON_INPUT, n);
-    signal(SIGCHLD, SIG_DFL); /* if it were ignored, as it may be inherited, statuses would be lost */
+    signal(SIGCHLD, SIG_DFL); /* an inherited SIG_IGN would lose the exit statuses */
     if ((major = find_open_mpi()) == 0) return EXIT_FAILURE;
     if (!cldL_find_self(self)) return complain("--ranks: this executable's path is not known");
     /* A rank's output is a terminal made by mpirun, wherever mpirun's own output goes. */

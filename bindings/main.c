@@ -382,7 +382,7 @@ static bool open_standard_streams(void) {
     return true;
 }
 
-/* For -E: unsets our variables, except those that are not settings. Lua's own readers skip Lua's (LUA_NOENV). */
+/* For -E: unsets our variables, except those that are not settings. Lua skips its own (LUA_NOENV). */
 static void ignore_own_variables(void) {
     for (char **entry = environ; *entry;) {
         const char *end = strchr(*entry, '=');

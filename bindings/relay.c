@@ -1,4 +1,4 @@
-/* Passes on what mpirun prints to this process's output. mpirun itself would take a pipe that its reader has closed
+/* Passes on to this process's output what mpirun prints. mpirun itself would take a pipe that its reader has closed
  * (`| head`) for a fault of its own, and leave standard output non-blocking for all who share it. */
 #define _GNU_SOURCE
 #include "bindings/interpreter.h"

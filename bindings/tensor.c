@@ -62,7 +62,7 @@ static int push_integers(lua_State *L, const int64_t *values, int count) {
 }
 
 /* --- x:size([dim]) -> table or integer: all extents, or the extent of one dimension, counted from 1. x.shape
- * is the same table. */
+ * has all extents too. */
 static int tensor_size(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);

@@ -85,7 +85,7 @@ static int create_zeros(lua_State *L) { return filled(L, 1, 0.0); }
 /* --- cld.ones(n, m, ...[, options]) -> tensor: 1 everywhere; shape and options as cld.zeros. */
 static int create_ones(lua_State *L) { return filled(L, 1, 1.0); }
 
-/* --- cld.empty(n, m, ...[, options]) -> tensor: elements are undefined; shape and options as cld.zeros. */
+/* --- cld.empty(n, m, ...[, options]) -> tensor: with undefined elements; shape and options as cld.zeros. */
 static int create_empty(lua_State *L) {
     int64_t shape[CLD_MAX_DIMS];
     cldL_options o = defaults(CLD_F32);
@@ -151,7 +151,7 @@ static int create_full_like(lua_State *L) {
     return full_of(L, 2, out, &o);
 }
 
-/* --- cld.empty_like(x[, options]) -> tensor: elements are undefined; as zeros_like. */
+/* --- cld.empty_like(x[, options]) -> tensor: with undefined elements, as zeros_like. */
 static int create_empty_like(lua_State *L) {
     cldL_options o;
     cld_tensor **out = push_like(L, 2, &o);

@@ -80,9 +80,9 @@ ITSELF(rsqrt, RSQRT)
 ITSELF(square, SQUARE)
 /* --- x:reciprocal_() -> x: 1 / x in place. */
 ITSELF(reciprocal, RECIPROCAL)
-/* --- x:sin_() -> x: the sine, of radians, in place. */
+/* --- x:sin_() -> x: the sine of x in radians, in place. */
 ITSELF(sin, SIN)
-/* --- x:cos_() -> x: the cosine, of radians, in place. */
+/* --- x:cos_() -> x: the cosine of x in radians, in place. */
 ITSELF(cos, COS)
 /* --- x:tanh_() -> x: the hyperbolic tangent in place. */
 ITSELF(tanh, TANH)

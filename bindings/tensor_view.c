@@ -119,7 +119,7 @@ static int view_diag(lua_State *L) {
 }
 
 /* --- x:narrow(dim, start, length) -> tensor: a view of that many positions from start on, which counts from
- * 1 or, negative, from the end. To go past the end is an error. */
+ * 1 or, negative, from the end. Going past the end is an error. */
 static int view_narrow(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);

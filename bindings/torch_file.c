@@ -86,7 +86,7 @@ static void push_string(walk *w, uint32_t i, const cld_pickle_value *v) {
 
 /* ---- records ------------------------------------------------------------------------------------------- */
 
-/* {class =, ...}: a record, for an object of a class unknown here. Its other fields are filled later. */
+/* {class =, ...}: a record, for a value that has no counterpart here. Its other fields are filled later. */
 static void push_record(walk *w, uint32_t i, const cld_pickle_value *v) {
     char name[512] = "numpy.ndarray";
     if (v->kind == CLD_PICKLE_DTYPE) snprintf(name, sizeof name, "numpy.dtype");

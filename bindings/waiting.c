@@ -16,7 +16,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-#define SPINS  "GOMP_SPINCOUNT=3000" /* turns of libgomp's loop, 10 to 50 ns each */
+#define SPINS  "GOMP_SPINCOUNT=3000" /* iterations of libgomp's loop, 10 to 50 ns each */
 #define MARK   "CLD_RESTARTED"       /* this program has set it */
 #define NATIVE __attribute__((no_sanitize("address", "undefined")))
 
