@@ -126,13 +126,13 @@ static cld_step_params check_step_params(lua_State *L, int arg, const cld_optimi
 }
 
 /* --- optimizer:step([{lr =, clip =, grad_norm =}]) -> made, optimizer:step(loss[, {lr =, clip =, grad_norm
- * =}]) -> made: applies the current gradients; parameters without a gradient do not change. With a loss:
- * zero_grad, backward and step in one. A loss that is not finite changes nothing, no parameter, no momentum, no
- * row of a memory bank, and is counted in .skipped. Nothing waits to learn whether the step was made: made is a
- * u8 tensor, 1 or 0, to be passed to cld.optim.ema and queue:enqueue; as a Lua condition it is always true. lr,
- * a number or a tensor of one element, applies to all groups; without it the group's lr does, or .lr. clip: if
- * the gradients' common norm exceeds it, they are scaled down to it. grad_norm = true measures that norm
- * without clipping. */
+ * =}]) -> made: applies the current gradients; parameters without a gradient do not change. This form returns
+ * nothing. With a loss: zero_grad, backward and step in one. A loss that is not finite changes nothing, no
+ * parameter, no momentum, no row of a memory bank, and is counted in .skipped. Nothing waits to learn whether
+ * the step was made: made is a u8 tensor, 1 or 0, to be passed to cld.optim.ema and queue:enqueue; as a Lua
+ * condition it is always true. lr, a number or a tensor of one element, applies to all groups; without it the
+ * group's lr does, or .lr. clip: if the gradients' common norm exceeds it, they are scaled down to it.
+ * grad_norm = true measures that norm without clipping. */
 static int optimizer_step(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     cld_tensor *loss = cldL_test_tensor(L, 2);
