@@ -15,7 +15,7 @@ local opt = cld.options {
   { "runs",   {}, "folders of runs", value = "arguments" },
   { "every",  5,  "seconds between drawings", above = 0 },
   { "once",   false, "draw once, and leave" },
-  { "only",   "", "which curves, with commas between: loss,top1; empty: as many as there is room for" },
+  { "only",   "", "which curves, separated by commas: loss,top1; empty: as many as there is room for" },
   { "width",  0,  "columns; 0: the terminal's", min = 0, max = 1000, integer = true },
   { "height", 0,  "rows; 0: the terminal's", min = 0, max = 1000, integer = true },
 }

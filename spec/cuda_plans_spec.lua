@@ -116,7 +116,7 @@ devices.each("plans", function(device)
       local gone = stored()
       gone.plans[1].engine = 7
       process.write(file(), cld.json.encode(gone))
-      assert.matches("\n1 of the run's convolutions cannot be made as they were, and were chosen anew\n",
+      assert.matches("\n1 of the run's convolutions cannot be computed as before, and were chosen anew\n",
         train("--resume", "--epochs", "2"))
       assert.equal(0, stored().plans[1].engine)
       assert.not_matches("chosen anew", train("--resume", "--epochs", "3"))
@@ -125,7 +125,7 @@ devices.each("plans", function(device)
     it("of another chip are not used: a line says so, and they stay", function()
       train()
       os.rename(file(), folder .. "/run/plans-nvidia-h200.json")
-      assert.matches("run/plans%-nvidia%-h200.json is not used, convolutions are chosen anew: it is another chip's\n",
+      assert.matches("run/plans%-nvidia%-h200.json is not used, convolutions are chosen anew: it is for another chip\n",
         train("--resume", "--epochs", "2"))
       assert.equal(1, #stored().plans)
       assert.equal("file", cld.io.exists(folder .. "/run/plans-nvidia-h200.json"))
@@ -160,8 +160,8 @@ devices.each("plans", function(device)
       local other = stored()
       other.library, other.plans[1].x[1] = "cuDNN 9.1.0", 77
       process.write(file(), cld.json.encode(other))
-      assert.matches("plans%-host%-emulation.json is not used, convolutions are chosen anew: it is of cuDNN 9.1.0, here"
-        .. " is loops on the host\n", train("--resume", "--epochs", "2"))
+      assert.matches("plans%-host%-emulation.json is not used, convolutions are chosen anew: it is for cuDNN 9.1.0,"
+        .. " and this is loops on the host\n", train("--resume", "--epochs", "2"))
       assert.equal(1, #stored().plans)
       assert.equal(2, stored().plans[1].x[1])
     end)

@@ -14,7 +14,7 @@ end
 -- The commands that a run's output names.
 local function commands(text)
   local found = {}
-  for line in (text:match "what was learned[^\n]*\n(.*)$" or ""):gmatch "[^\n]+" do
+  for line in (text:match "how to use the weights[^\n]*\n(.*)$" or ""):gmatch "[^\n]+" do
     found[#found + 1] = line:match "^  (%S.*)$"
   end
   return found
@@ -84,7 +84,7 @@ describe("a run's end", function()
     local result = recipes.run_after("require 'cld.export.usage'.of_run = function() error 'no way' end",
       "cifar10_npid_cld", arguments("--data", toy, "--runs", folder .. "/runs", "--name", "npid"))
     assert.equal(0, result.code)
-    assert.matches("\nhow to use the weights cannot be said: .*no way\n", result.out)
+    assert.matches("\ncannot say how to use the weights: .*no way\n", result.out)
   end)
 end)
 

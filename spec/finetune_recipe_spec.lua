@@ -136,7 +136,7 @@ describe("finetune", function()
   end)
 
   it("refuses rates that are no list of numbers", function()
-    refused("option '%-%-lr': expected different numbers, each above 0, with commas between, got '0.1,x'",
+    refused("option '%-%-lr': expected different numbers, each above 0, separated by commas, got '0.1,x'",
       arguments("rates", "--lr", "0.1,x"))
     refused("option '%-%-head%-lr': expected different numbers, each above 0, [^\n]* got '1,1'",
       arguments("rates", "--head-lr", "1,1"))

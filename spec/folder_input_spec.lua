@@ -118,7 +118,7 @@ describe("the input of", function()
     it("another number of images, which a memory bank cannot go on with", function()
       trains(train("photos", "--name", "grown"), "9 training images")
       fails(train("split", "--name", "grown", "--resume", "--epochs", "2"),
-        "'bank': .*; %-%-data has 12 training images now, and had 9: what is kept for each of them")
+        "'bank': .*; %-%-data has 12 training images now, but had 9: what is kept for each image")
     end)
 
     it("another width: nothing is said of the images", function()

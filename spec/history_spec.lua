@@ -117,12 +117,12 @@ describe("history", function()
   it("says that a run's options are damaged", function()
     local path = run_of("damaged", { start(0, 0) })
     files.write(path .. "/options.json", '{"epochs": ')
-    assert.same({ nil, "its options.json is damaged: no JSON object" }, { history.read(path) })
+    assert.same({ nil, "its options.json is damaged: not a JSON object" }, { history.read(path) })
   end)
 
   it("says that a folder is no run's", function()
     files.write(folder .. "/other/a.txt", "")
-    assert.same({ nil, "no run's folder (log.jsonl and options.json are not both in it)" },
+    assert.same({ nil, "not a run's folder (it lacks log.jsonl or options.json)" },
       { history.read(folder .. "/other") })
   end)
 end)

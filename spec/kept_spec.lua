@@ -136,7 +136,7 @@ describe("a run that keeps checkpoints", function()
     e.succeed("--name", "whole", "--epochs", "4")
     local result = resumed "checkpoint-1.safetensors"
     assert.same(e.outcome "whole", e.outcome "a")
-    assert.matches("\nwhat the run has made after epoch 1 is superseded[^\n]*\nresumed from [^\n]*/a/checkpoint%-1"
+    assert.matches("\nwhat the run wrote after epoch 1 is superseded[^\n]*\nresumed from [^\n]*/a/checkpoint%-1"
       .. "%.safetensors, after epoch 1\n", result.out)
   end)
 
@@ -177,7 +177,7 @@ describe("a run that keeps checkpoints", function()
     os.execute(("rm %s"):format(path("a", "checkpoint.safetensors")))
     local result = e.start("--resume", path "a")
     assert.matches("^cldlua: the run folder '[^']*/a' has no checkpoint.safetensors: %-%-resume [^ ]*/a/best"
-      .. ".safetensors goes on from that one\n$", result.err)
+      .. ".safetensors continues from that one\n$", result.err)
     assert.matches("holds a checkpoint: %-%-resume continues it", e.start("--name", "a").err)
   end)
 

@@ -159,7 +159,7 @@ describe("options", function()
     { { "--at", "5,5" }, "expected ascending integers .* got '5,5'" },
     { { "--at", "0" }, "expected ascending integers .* got '0'" },
     { { "--at", "1.5" }, "expected ascending integers .* got '1.5'" },
-    { { "--rates", "" }, "expected different numbers, each above 0, with commas between, got ''" },
+    { { "--rates", "" }, "expected different numbers, each above 0, separated by commas, got ''" },
     { { "--rates", "1,0" }, "expected different numbers, each above 0, .* got '1,0'" },
     { { "--rates", "1,1.0" }, "got '1,1.0'" },
     { { "--rates", "1 2" }, "got '1 2'" },

@@ -296,7 +296,7 @@ describe("several ranks,", function()
   it("end at an epoch's end where they do not hold the same", function()
     local result = train(fails, 3, "if cld.dist.rank == 1 then momentum[1][2]:add_(1e-7) end")
     assert.equal(1, result.code)
-    assert.matches("^cldlua: 'own.momentum' of rank 1 is not that of rank 0: [^\n]*\n$", result.err)
+    assert.matches("^cldlua: 'own.momentum' of rank 1 differs from rank 0's: [^\n]*\n$", result.err)
     assert.matches("\nepoch 2/3 [^\n]*\n$", result.out)
   end)
 

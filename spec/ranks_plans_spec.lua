@@ -112,7 +112,7 @@ describe("plans of several ranks", function()
       convolve(6)
       for _ = 1, 2 do exchange "cuda:0" end
     ]])
-    assert.equal("1 of rank 0's convolutions cannot be made as the other ranks', and were chosen anew\n"
-      .. "1 of rank 1's convolutions cannot be made as the other ranks', and were chosen anew\n", out)
+    assert.equal("1 of rank 0's convolutions cannot be computed as on the other ranks, and were chosen anew\n"
+      .. "1 of rank 1's convolutions cannot be computed as on the other ranks, and were chosen anew\n", out)
   end)
 end)

@@ -116,7 +116,7 @@ describe("recipes", function()
     local result = recipe_after(poisoned(4), "cifar10_npid_cld", arguments "diverged")
     assert.equal(1, result.code)
     assert.matches("^cldlua: epoch 2: the loss was not finite in any of 3 steps: [^\n]*diverged/checkpoint.safetensors "
-      .. "is as it was\n$", result.err)
+      .. "is unchanged\n$", result.err)
     local _, metadata = cld.load(checkpoint "diverged")
     assert.equal("1", metadata.epoch)
     result = train("cifar10_npid_cld", "exploded", "--lr", "1e30", "--warmup-epochs", "0")
@@ -232,7 +232,7 @@ describe("recipes", function()
       ["there is no folder '/nowhere'"] = { "--data", "/nowhere" },
       ["'%-%-batch%-size': expected an integer from 2 to 65536, got '1'"] = { "--batch-size", "1" },
       ["'%-%-fill%-epochs': expected fewer than the 3 of"] = { "--fill-epochs", "3" },
-      ["'%-%-name': expected the name of one folder %(in that of %-%-runs%), got 'a/b'"] = { "--name", "a/b" },
+      ["'%-%-name': expected the name of a folder inside %-%-runs, got 'a/b'"] = { "--name", "a/b" },
       ["got '%.%.'"] = { "--name", ".." },
     } do
       local result = train("cifar10_npid_cld", "never", "--runs", folder .. "/never/deep", table.unpack(change))

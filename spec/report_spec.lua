@@ -286,7 +286,7 @@ describe("a report", function()
   it("is refused in one line", function()
     local cases = {
       [{ folder .. "/nothing" }] = "nothing: there is no such folder\n$",
-      [{ toy }] = "toy: no run's folder %(log.jsonl and options.json are not both in it%)\n$",
+      [{ toy }] = "toy: not a run's folder %(it lacks log.jsonl or options.json%)\n$",
       [{}] = "expected the folder of a run, or several %(%-%-help lists the options%)\n$",
       [{ folder .. "/runs/a", "--out", toy .. "/" }] = "^cldlua: option '%-%-out': '[^\n]*/toy/' is a folder;"
         .. " expected the name of a file, such as '[^\n]*/toy/report.html'\n$",

@@ -24,7 +24,7 @@ describe("a run in its folder", function()
         line) end)))
   end
 
-  local gone = "^cldlua: the run folder '.*/example' was removed or replaced while the run was going: its checkpoint"
+  local gone = "^cldlua: the run folder '.*/example' was removed or replaced while the run was running: its checkpoint"
     .. " could not be kept, and the run ends after step 5 of epoch 2\n$"
 
   local function ends_without_folder(...)

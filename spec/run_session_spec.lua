@@ -47,7 +47,7 @@ describe("a run whose loop has ended", function()
       end]]
     local inside = ": call it inside `for epoch in run:epochs{...}`\n"
     assert.equal("true\nrun:track" .. inside .. "run:score" .. inside .. "run:save" .. inside
-      .. "run:epochs: this run has ended; cld.run with resume = true goes on with it\n",
+      .. "run:epochs: this run has ended; cld.run with resume = true continues it\n",
       result.out:match "\n(true\n.*)")
   end)
 end)

@@ -246,8 +246,8 @@ describe("run", function()
       local files = { "checkpoint.safetensors", "options.json", "log.jsonl" }
       local before = {}
       for i, file in ipairs(files) do before[i] = process.read(path("example", file)) end
-      refused("does not fit this run: 'net': net: w is %[4%] here, %[3%] in the state; given anew: size 4 %(was 3%)",
-        "--resume", "--size", "4")
+      refused("does not fit this run: 'net': net: w is %[4%] here, %[3%] in the state; changed options: size 4"
+        .. " %(was 3%)", "--resume", "--size", "4")
       refused("does not fit this run: 'extra': net: w is missing", "--resume", "--extra")
       refused("'centre': tensors: the state does not fit: 1 of another shape: value %(%[3%] here, %[2%] in the state%)",
         "--resume", "--centre", "3")
@@ -283,8 +283,8 @@ describe("run", function()
       end
       local position = metadata.position
       tampered("its position: .*line 1", "position", "{broken")
-      tampered("its position are no table", "position", "3")
-      tampered("its options are no table", "options", "null")
+      tampered("its position is not a table", "position", "3")
+      tampered("its options is not a table", "options", "null")
       tampered("'epoch' of its position is nil", "position", "{}")
       tampered("'epoch' of its position is %-1", "position", (position:gsub('("epoch":)%d+(,"order")', "%1-1%2")))
       tampered("'step' of its position is 'a'", "position", (position:gsub('"step":%d+', '"step":"a"')))
@@ -322,8 +322,8 @@ describe("run", function()
         cld.save(file, changed, metadata)
         refused(pattern, "--resume")
       end
-      tampered("'meters': 'nothing' is no sum", "meters.nothing", cld.zeros(1, "f64"))
-      tampered("'meters': 'sum.loss' is no sum and no count", "meters.sum.loss", cld.zeros(1))
+      tampered("'meters': 'nothing' is neither a sum", "meters.nothing", cld.zeros(1, "f64"))
+      tampered("'meters': 'sum.loss' is neither a sum nor a count", "meters.sum.loss", cld.zeros(1))
       tampered("'meters': 'count.loss' is missing", "meters.count.loss", nil)
       tampered("'centre': .*1 of another dtype: value %(f32 here, i64 in the state%)", "centre.value",
         cld.zeros(2, "i64"))
@@ -341,7 +341,7 @@ describe("run", function()
     it("a run folder in use", function()
       cld.io.mkdir(path "busy")
       local _ <close> = cld.io.lock(path "busy")
-      refused("'.*/busy' is in use by a run that is still going", "--name", "busy")
+      refused("'.*/busy' is in use by a run that is still running", "--name", "busy")
     end)
 
     it("a full disk in the middle of a checkpoint", function()
@@ -351,7 +351,7 @@ describe("run", function()
         :format(process.cldlua, script, folder)
       local result = process.run { program = "/bin/sh", "-c", command }
       assert.equal(1, result.code)
-      assert.matches("cldlua: cannot write '.*checkpoint.safetensors': File too large; the checkpoint before it is",
+      assert.matches("cldlua: cannot write '.*checkpoint.safetensors': File too large; the previous checkpoint is",
         result.err)
       assert.equal(before, process.read(path("example", "checkpoint.safetensors")))
       for _, file in ipairs(cld.io.list(path "example")) do assert.is_nil(file:find "tmp") end
@@ -461,8 +461,8 @@ describe("run", function()
     for _, case in ipairs {
       { "run:track {}", "%(command line%):1: run:track: call it inside `for epoch in run:epochs" },
       { "run:save()", "run:save: call it inside" },
-      { "run:epochs { net = {} }", "%(command line%):1: run:epochs: 'net' has no state_dict" },
-      { "run:epochs { net = { w = 1 } }", "and is no tensor or table of tensors" },
+      { "run:epochs { net = {} }", "%(command line%):1: run:epochs: 'net' cannot be saved: it has no state_dict" },
+      { "run:epochs { net = { w = 1 } }", "and is not a tensor or a table of tensors" },
       { "run:epochs { meters = { state_dict = print } }", "'meters' cannot be the name of an object" },
     } do
       local code = ("cld = require 'cld'; local run = cld.run { epochs = 1, runs = '%s' } %s"):format(folder, case[1])

@@ -133,7 +133,7 @@ describe("selection", function()
       local result = select(a, b, none, folder .. "/other", folder .. "/nowhere")
       assert.equal(0, result.code, result.err)
       assert.matches("/none: left out: its log has no diagnostics: [^\n]*\n", result.out)
-      assert.matches("/other: left out: no run's folder [^\n]*\n", result.out)
+      assert.matches("/other: left out: not a run's folder [^\n]*\n", result.out)
       assert.matches("/nowhere: left out: there is no such folder\n", result.out)
       result = select(a, run_of("long", { { 1 }, { 1 }, { 1, [5] = 0.1 } }), "--epoch", "3")
       assert.matches("/a: left out: its log has no diagnostics of epoch 3; the last are of epoch 2\n", result.out)
@@ -158,7 +158,7 @@ describe("selection", function()
 
     for what, case in pairs {
       ["nothing"] = { {}, "expected folders of runs: cldlua recipes/select.lua runs/a runs/b" },
-      ["a folder that is no run"] = { { "spec" }, "none of these can be ranked: spec: left out: no run's folder" },
+      ["a folder that is no run"] = { { "spec" }, "none of these can be ranked: spec: left out: not a run's folder" },
       ["an order by what no run has logged"] = { { "@ranks", "--by", "nmi" },
         "option '%-%-by': none of these runs has logged nmi; they have effective_rank" },
       ["runs without diagnostics"] = { { "@none", "spec" },

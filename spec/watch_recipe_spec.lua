@@ -84,7 +84,7 @@ describe("watch", function()
 
   for name, case in pairs {
     ["no run"] = { {}, "expected the folder of a run, such as runs/NAME" },
-    ["a folder that is none"] = { { "spec" }, "spec: no run's folder %(log.jsonl and options.json [^\n]*%)" },
+    ["a folder that is none"] = { { "spec" }, "spec: not a run's folder %(it lacks log.jsonl or options.json%)" },
     ["one that is not there"] = { { "/nowhere" }, "/nowhere: there is no such folder" },
   } do
     it("says in a line that there is " .. name, function()
@@ -104,7 +104,7 @@ describe("watch", function()
   it("says that no curve is asked for by name", function()
     local result = watch(run_of("a", epoch(1)), "--once", "--only", " ,")
     assert.equal(1, result.code)
-    assert.matches("^cldlua: option '%-%-only': expected names of curves, with commas between, got ' ,'\n$", result.err)
+    assert.matches("^cldlua: option '%-%-only': expected names of curves, separated by commas, got ' ,'\n$", result.err)
   end)
 
   it("says which curves there are to one that asks for another", function()

@@ -81,8 +81,8 @@ local function tell(rank, own_kind, other)
     say_once(rank, ("rank %d chooses its convolutions itself: it is on %s with %s, rank 0 on %s with %s"):format(rank,
       chip, library, table.unpack(json.decode(own_kind))))
   elseif other.others > 0 then
-    say_once(rank, ("%d of rank %d's convolutions cannot be made as the other ranks', and were chosen anew"):format(
-      other.others, rank))
+    say_once(rank, ("%d of rank %d's convolutions cannot be computed as on the other ranks, and were chosen anew")
+      :format(other.others, rank))
   end
 end
 

@@ -204,7 +204,7 @@ local function stateful(self, objects)
       end
       states[name] = object
     elseif name ~= "loader" then
-      error(("run:epochs: '%s' has no state_dict, so it cannot be saved, and is no tensor or table of tensors")
+      error(("run:epochs: '%s' cannot be saved: it has no state_dict, and is not a tensor or a table of tensors")
         :format(tostring(name)), 3)
     end
   end
@@ -220,7 +220,7 @@ local function resume(self)
   order.check(self.loaded, now)
   local ok, problem = pcall(checkpoint.restore, self.loaded, self.states)
   if not ok then
-    local anew = #self.changed > 0 and "; given anew: " .. table.concat(self.changed, ", ") or ""
+    local anew = #self.changed > 0 and "; changed options: " .. table.concat(self.changed, ", ") or ""
     user_error.raise("%s%s%s", tostring(problem), order.explain(self.loaded, now), anew)
   end
   core.tensor.set_rng_state(stored.rng)
@@ -271,7 +271,7 @@ end
 -- an epoch, loader.first_image (counted from 0) makes it begin at the image where the run stopped.
 function Run:epochs(objects)
   local _ <close> = c_locale()
-  if not self.held then error("run:epochs: this run has ended; cld.run with resume = true goes on with it", 2) end
+  if not self.held then error("run:epochs: this run has ended; cld.run with resume = true continues it", 2) end
   self.states, self.loader = stateful(self, objects), objects.loader
   dist.check_alike(order.of(self.opt, self.loader), order.named)
   self.counters = divergence.counters(objects)
@@ -383,7 +383,7 @@ function Run:where() return self.held and self.held:where() or self.folder end
 function Run:check_folder()
   if self.held:where() then return end
   self.line:clear()
-  user_error.raise("the run folder '%s' was removed or replaced while the run was going: its checkpoint could not be"
+  user_error.raise("the run folder '%s' was removed or replaced while the run was running: its checkpoint could not be"
     .. " kept, and the run ends after %s", self.folder, position.describe(self))
 end
 
@@ -446,7 +446,7 @@ end
 function Run:end_diverged(problem)
   self.line:clear()
   user_error.raise("epoch %d: %s: the training has diverged (is the learning rate too high?)%s", self.epoch, problem,
-    self.is_kept and ("; %s/%s is as it was"):format(self:where(), folder.checkpoint) or "; there is no checkpoint")
+    self.is_kept and ("; %s/%s is unchanged"):format(self:where(), folder.checkpoint) or "; there is no checkpoint")
 end
 
 --- run:score{top1 =, top5 =}: the epoch's accuracy, as shares. Logs and prints it, and keeps the best: run.best is
@@ -499,7 +499,7 @@ local function keep_plans(self)
   self:exchange_plans()
   local changed = plans.keep(self.held, rawget(self.opt, "device"), self.given_plans)
   if changed == 0 then return end
-  self.line:print(("%d of the run's convolutions cannot be made as they were, and were chosen anew"):format(changed))
+  self.line:print(("%d of the run's convolutions cannot be computed as before, and were chosen anew"):format(changed))
   self.given_plans = {}
 end
 
@@ -540,7 +540,7 @@ function Run:save()
     self:check_folder()
     self.line:clear()
     user_error.raise("%s%s", tostring(message),
-      self.is_kept and "; the checkpoint before it is as it was" or "")
+      self.is_kept and "; the previous checkpoint is unchanged" or "")
   end)
   self.is_kept = true
 end

@@ -104,7 +104,7 @@ end
 
 -- What a run's output says at its end: the commands.
 local function commands(text)
-  local found, rest = {}, text:match "what was learned[^\n]*\n(.*)$" or ""
+  local found, rest = {}, text:match "how to use the weights[^\n]*\n(.*)$" or ""
   for line in rest:gmatch "[^\n]+" do
     local command = line:match "^  (%S.*)$"
     if not command then break end

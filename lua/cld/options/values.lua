@@ -34,7 +34,7 @@ function values.expected(d)
   if d.kind == "arguments" then return "texts" end
   if d.kind == "numbers" then
     local range = values.range(d)
-    return ("different numbers%s, with commas between"):format(range ~= "" and ", each " .. range or "")
+    return ("different numbers%s, separated by commas"):format(range ~= "" and ", each " .. range or "")
   end
   if not values.is_number(d) then return d.nonempty and "a text that is not empty" or "a text" end
   local text, range = d.kind == "integer" and "an integer" or "a number", values.range(d)

@@ -76,7 +76,7 @@ local function decode(path, metadata, key)
   local ok, value = pcall(json.decode, metadata[key])
   if not ok then user_error.check_memory(path, value) end
   if not ok then user_error.raise("%s: damaged checkpoint: its %s: %s", path, key, tostring(value)) end
-  if type(value) ~= "table" then user_error.raise("%s: damaged checkpoint: its %s are no table", path, key) end
+  if type(value) ~= "table" then user_error.raise("%s: damaged checkpoint: its %s is not a table", path, key) end
   return value
 end
 
@@ -97,7 +97,7 @@ function checkpoint.load(path, declarations)
   path = checkpoint.file(path)
   local tensors, metadata, unread = user_error.call(core.io.load, path)
   if not checkpoint.is_ours(metadata) then
-    user_error.raise("%s: not a checkpoint of a run (its metadata say nothing of one)", path)
+    user_error.raise("%s: not a checkpoint of a run (its metadata do not describe one)", path)
   end
   local loaded = checkpoint.read(path, tensors, metadata, unread)
   if declarations then options.check(path, declarations, loaded.options) end
@@ -118,7 +118,7 @@ function checkpoint.read(path, tensors, metadata, unread)
   end
   for key, tensor in pairs(tensors) do
     local prefix, name = key:match "^([^.]+)%.(.+)$"
-    if not prefix then user_error.raise("%s: not a checkpoint of a run: what is '%s'?", path, key) end
+    if not prefix then user_error.raise("%s: not a checkpoint of a run: unknown entry '%s'", path, key) end
     loaded.states[prefix] = loaded.states[prefix] or {}
     loaded.states[prefix][name] = tensor
   end

@@ -45,7 +45,7 @@ local function tell_usage(run)
     net = net, object = object, folder = run:where(), is_loaded_by_name = how ~= nil and not models.is_own(how),
     view = view and require "cld.augment".from_table(view) or nil,
   }
-  run.line:print "what was learned, elsewhere and here:"
+  run.line:print "how to use the weights, elsewhere and here:"
   for _, line in ipairs(lines) do run.line:print("  " .. line) end
 end
 
@@ -53,7 +53,7 @@ end
 local parts = {
   { "the report was not written (recipes/report.lua makes one of any run)", write_report },
   { "TensorBoard's embedding was not written", projector.write },
-  { "how to use the weights cannot be said", tell_usage },
+  { "cannot say how to use the weights", tell_usage },
 }
 
 --- of(run): does all of it; each part may fail on its own.

@@ -51,7 +51,7 @@ local function numbered(name, n) return n == 1 and name or ("%s-%d"):format(name
 -- `how` is io_.claim, which makes the folder if there is none, or io_.lock.
 local function hold(how, path)
   return user_error.call(how, path)
-    or user_error.raise("the run folder '%s' is in use by a run that is still going", path)
+    or user_error.raise("the run folder '%s' is in use by a run that is still running", path)
 end
 
 -- Whether a run can be continued from there; `exists` checks for a file in the folder.
@@ -112,7 +112,7 @@ local function check_left(path, held)
   local other = not held:exists(folder.checkpoint) and first_checkpoint(held)
   if not other then return end
   held:close()
-  user_error.raise("the run folder '%s' has no checkpoint.safetensors: --resume %s/%s goes on from that one", path,
+  user_error.raise("the run folder '%s' has no checkpoint.safetensors: --resume %s/%s continues from that one", path,
     path, other)
 end
 
@@ -128,7 +128,7 @@ end
 local function check_names(runs, name)
   if runs == "" then user_error.raise "option '--runs': expected a folder, got ''" end
   if name:find "[/%z]" or name == "." or name == ".." then
-    user_error.raise("option '--name': expected the name of one folder (in that of --runs), got '%s'", name)
+    user_error.raise("option '--name': expected the name of a folder inside --runs, got '%s'", name)
   end
 end
 
@@ -158,7 +158,7 @@ function folder.claim(options)
   local path, held, file, continues = choose(options)
   if not held:locked() then
     io.stderr:write(printable_line(("the file system of '%s' cannot lock folders: start no other run there while this "
-      .. "one is going"):format(path)), "\n")
+      .. "one is running"):format(path)), "\n")
   end
   remove_leftovers(held)
   return { path = path, held = held, file = file or folder.checkpoint, continues = continues }

@@ -131,9 +131,9 @@ function history.read(folder)
   folder = folder:gsub("(.)/+$", "%1")
   if not core.io.exists(folder) then return nil, "there is no such folder" end
   local log, settings = read(folder .. "/log.jsonl"), read(folder .. "/options.json")
-  if not log or not settings then return nil, "no run's folder (log.jsonl and options.json are not both in it)" end
+  if not log or not settings then return nil, "not a run's folder (it lacks log.jsonl or options.json)" end
   local options = decoded(settings)
-  if not options then return nil, "its options.json is damaged: no JSON object" end
+  if not options then return nil, "its options.json is damaged: not a JSON object" end
   local facts, events = decoded(read(folder .. "/versions.json")) or {}, history.events(log)
   local run = {
     path = folder, name = folder:match "[^/]*$", recipe = recipe_of(facts), options = options, facts = facts,

@@ -60,8 +60,8 @@ function kept.go_on(held, file, position, count)
     local last = math.max(later[#later] or 0, epoch_at(held, current) or 0, epoch_at(held, best_file) or 0)
     held:keep(file, current)
     if last > position.epoch then
-      say(("what the run has made after epoch %d is superseded: its log's later lines, and later checkpoints once the"
-        .. " next is written"):format(position.epoch))
+      say(("what the run wrote after epoch %d is superseded: its log's later lines now, and later checkpoints once"
+        .. " the next one is written"):format(position.epoch))
     end
   end
   if count > 0 and here and here > 0 and not held:exists(name(here)) then held:keep(current, name(here)) end

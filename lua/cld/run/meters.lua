@@ -85,7 +85,7 @@ function Meters:load_state_dict(state)
   for key, tensor in pairs(state) do
     local kind, name = key:match "^(%a+)%.(.+)$"
     if not read[kind] or tensor.dtype ~= "f64" or tensor:numel() ~= 1 then
-      error(("'%s' is no sum and no count of one f64"):format(key), 0)
+      error(("'%s' is neither a sum nor a count, one f64"):format(key), 0)
     end
     read[kind][name] = tensor
   end

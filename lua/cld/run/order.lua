@@ -37,8 +37,8 @@ function order.check(loaded, now)
   if position.step_in_epoch == 0 then return end
   for _, field in ipairs(fields) do changes[#changes + 1] = change(field, position.order or {}, now) end
   if #changes == 0 then return end
-  user_error.raise("%s was stopped in the middle of epoch %d, where %s cannot change, for its remaining images would "
-    .. "be others; resume it as it was, and change that when an epoch has ended", loaded.path, position.epoch + 1,
+  user_error.raise("%s was stopped in the middle of epoch %d, where %s cannot change, since the remaining images would "
+    .. "differ; resume it unchanged, and change that after an epoch has ended", loaded.path, position.epoch + 1,
     table.concat(changes, ", "))
 end
 
@@ -46,8 +46,8 @@ end
 function order.explain(loaded, now)
   local was = (loaded.position.order or {}).images
   if not was or not now.images or was == now.images then return "" end
-  return ("; --data has %s training images now, and had %s: what is kept for each of them, as in a memory bank, goes on"
-    .. " with the same images only"):format(tostring(now.images), tostring(was))
+  return ("; --data has %s training images now, but had %s: what is kept for each image, as in a memory bank, needs"
+    .. " the same images"):format(tostring(now.images), tostring(was))
 end
 
 return order

@@ -27,13 +27,13 @@ local function own_plans(files, chip)
   local name = file_of(chip)
   if not files[name] then
     name = next(files) and sorted_keys(files)[1]
-    return name, nil, "it is another chip's"
+    return name, nil, "it is for another chip"
   end
   local list, library = decode(files[name])
   if not list then return name, nil, library end
   local here = core.cuda.plan_library()
   if library == here then return name, list end
-  return name, nil, ("it is of %s, here is %s"):format(library, here)
+  return name, nil, ("it is for %s, and this is %s"):format(library, here)
 end
 
 -- Passes the plans for other chips to the job's ranks on those chips.

@@ -50,8 +50,8 @@ function replicas.check(states)
   for i, name in ipairs(names) do
     local ranks = others(texts, i)
     if ranks then
-      user_error.raise("'%s' of %s is not that of rank 0: the ranks no longer train the same network (does the recipe"
-        .. " do something on one of them alone?); --resume goes on from the last checkpoint", name, ranks)
+      user_error.raise("'%s' of %s differs from rank 0's: the ranks no longer train the same network (does the recipe"
+        .. " do something on one rank only?); --resume goes on from the last checkpoint", name, ranks)
     end
   end
 end

@@ -53,7 +53,7 @@ local function adoptable(where, opt, stored)
       by_field[d.field] = d
     elseif d.fixed and was ~= nil and was ~= opt[d.field] then
       local own = d.kind == "boolean" and (was and "--" or "--no-") .. d[1] or ("--%s %s"):format(d[1], tostring(was))
-      user_error.raise("option '--%s': %s goes on with %s, %s; without --resume it is a run of its own", d[1], where,
+      user_error.raise("option '--%s': %s goes on with %s, %s; without --resume it is a new run", d[1], where,
         own, d.fixed)
     end
   end

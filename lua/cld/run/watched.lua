@@ -123,7 +123,7 @@ end
 local function chosen(list, only)
   local names, all = {}, ordered(list)
   if not only:find "[^,%s]" then
-    user_error.raise("option '--only': expected names of curves, with commas between, got '%s'", only)
+    user_error.raise("option '--only': expected names of curves, separated by commas, got '%s'", only)
   end
   for name in only:gmatch "[^,%s]+" do
     if exists(list, name) then
