@@ -64,7 +64,7 @@ local function tell_classes(set)
   local counts, list = {}, {}
   for _, label in ipairs(set.labels:totable()) do add(counts, label + 1) end
   for c, name in ipairs(set.class_names or {}) do list[c] = { name = name, count = counts[c] or 0 } end
-  if #list == 0 then return row("classes", "none: the images are in no class folders") end
+  if #list == 0 then return row("classes", "none: the images are not in class folders") end
   local sizes = {}
   for _, class in ipairs(list) do add(sizes, class.count) end
   table.sort(list, function(a, b)

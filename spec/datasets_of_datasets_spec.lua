@@ -62,11 +62,11 @@ describe("a data set", function()
       ["a negative index"] = { { indices = { 0, -1 } }, "got %-1" },
       ["no indices"] = { { indices = {} }, "an i64 vector of at least one image, got a table" },
       ["fractions"] = { { indices = { 0.5 } }, "indices must be an i64 vector" },
-      ["nothing"] = { {}, "give indices or classes, one of them" },
-      ["both"] = { { indices = { 0 }, classes = { "cat" } }, "give indices or classes, one of them" },
+      ["nothing"] = { {}, "give either indices or classes" },
+      ["both"] = { { indices = { 0 }, classes = { "cat" } }, "give either indices or classes" },
       ["a class that is not there"] = { { classes = { "dgo" } }, "has no class 'dgo'; did you mean 'dog'%?" },
       ["labels in a list"] = { { classes = { 1 } },
-        "has no class 1; a list holds names, labels come as an i64 tensor" },
+        "has no class 1; a list must hold names, and labels must be an i64 tensor" },
       ["no classes"] = { { classes = {} }, "a list of names or an i64 tensor of labels, got a table" },
       ["a typing error"] = { { indexes = { 1 } }, "did you mean 'indices'%?" },
     } do
@@ -126,7 +126,7 @@ describe("a data set", function()
     end)
     it("refuses labels for which the other has no classes", function()
       local cats = pixels({ 0 }, { class_names = { "cat" }, name = "cats" })
-      fails(function() data.concat { cats, pixels { 0, 1 } } end, "data.concat: cats has 1 classes, and tensors 2")
+      fails(function() data.concat { cats, pixels { 0, 1 } } end, "data.concat: cats has 1 classes, but tensors has 2")
     end)
     it("refuses what is no set, wherever it stands", function()
       fails(function() data.concat {} end, "expected a data set of cld.data, got nil")
@@ -258,10 +258,10 @@ describe("a data set", function()
     end)
     for what, case in pairs {
       ["a share above 1"] = { { share = 2 }, "share must be a number from 0 to 1, got 2" },
-      ["a share of none"] = { { share = 0.001 }, "a share of 0.001 of 100 images is none" },
+      ["a share of none"] = { { share = 0.001 }, "a share of 0.001 of 100 images is no image" },
       ["a list and a share"] = { { share = 0.1, list = "x" }, "give a list, or a share and a seed" },
       ["a list for images without files"] = { { list = "x" }, "tensors has no files that a list could name" },
-      ["a list that is none"] = { { list = 3 }, "list must be the path of a text, got 3" },
+      ["a list that is none"] = { { list = 3 }, "list must be the path of a text file, got 3" },
     } do
       it("refuses " .. what, function()
         fails(function() data.labelled_share(with(set(), case[1])) end, "data.labelled_share: " .. case[2])
@@ -283,12 +283,12 @@ describe("a data set", function()
       it("refuses a name of two files", function()
         write("photos/b/2.jpg", files.ppm(1, 1, { 40, 0, 0 }))
         fails(function() listed "2.jpg" end,
-          "list.txt, line 1: '2.jpg' is two files of .*/photos: .*/a/2.jpg and .*/b/2.jpg$")
+          "list.txt, line 1: '2.jpg' matches two files of .*/photos: .*/a/2.jpg and .*/b/2.jpg$")
         assert.same({ 40 }, reds(listed "b/2.jpg"))
       end)
       it("refuses an empty text, or none", function()
         fails(function() listed "\n \n" end, "list.txt: the list is empty$")
-        fails(function() listed "\xff\xd8\xff\xe0\0\16JFIF" end, "list.txt: it is no text; expected a list")
+        fails(function() listed "\xff\xd8\xff\xe0\0\16JFIF" end, "list.txt: it is not text; expected a list")
         fails(function() data.labelled_share { folder(), list = root .. "/none" } end,
           "cannot read the list .*none: No such file")
         fails(function() data.labelled_share { folder(), list = root } end, "cannot read the list .*: Is a directory$")

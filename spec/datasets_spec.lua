@@ -167,7 +167,7 @@ describe("a data set", function()
       ["labels below -1"] = { function() return { images = images(), labels = i64 { 0, -2, 1 } } end,
         "labels must be at least 0, or %-1 for none; got %-2" },
       ["names of another number"] = { function() return { images = images(), classes = 3, class_names = { "a" } } end,
-        "class_names has 1 names, and classes is 3" },
+        "class_names has 1 names, but classes is 3" },
       ["names that are none"] = { function() return { images = images(), class_names = { 1 } } end,
         "class_names must be a list of texts, got 1" },
       ["a number of classes that is none"] = { function() return { images = images(), classes = 1.5 } end,

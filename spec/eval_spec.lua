@@ -79,7 +79,7 @@ describe("eval.features", function()
     check.fails(function() cld.eval.features(function(x) return x:flatten(1, 2):flatten(2, 3) end, set) end,
       "expected features of 2 images, one row each, got f32%[6, 24%]")
     check.fails(function() cld.eval.features(mean_and_one, set, { layer = "instance", branch = mean_and_one }) end,
-      "give layer or branch, one of them")
+      "give either layer or branch")
   end)
 end)
 

@@ -322,7 +322,7 @@ describe("recipes that judge a checkpoint", function()
       for i = 1, 4 do files.write(("%s/train/a/%d.ppm"):format(one, i), files.ppm(8, 8, { i, 0, 0 })) end
       refused("one: it has no test images with classes to score", "linear",
         arguments("one", "--data", one, "--dataset", "folder"))
-      refused("no files in [^\n]*; %-%-dataset folder takes it for a folder of images", "linear",
+      refused("no files in [^\n]*; %-%-dataset folder uses it as a folder of images", "linear",
         arguments("one", "--data", one))
       refused("option '%-%-folds': only stl10 has them, and these images are cifar10", "linear",
         arguments("no-folds", "--folds"))

@@ -178,7 +178,7 @@ describe("the input of", function()
     it("a folder of splits read as if they were classes, which is told", function()
       local code = ("local s = require 'cld'.data.folder { root = '%s/split' } print(#s)"):format(folder)
       local result = process.run { "-e", code }
-      assert.matches("/split: the folders train, val are taken for classes: [^\n]*split = 'train' takes one\n24\n",
+      assert.matches("/split: the folders train, val are taken for classes: [^\n]*split = 'train' chooses one\n24\n",
         result.out)
     end)
   end)

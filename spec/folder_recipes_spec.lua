@@ -64,7 +64,7 @@ describe("recipes of image files", function()
       local plain = folder .. "/plain"
       os.execute(("mkdir -p %s && cp %s/train/*/* %s"):format(plain, photos, plain))
       local out = trains(name, plain, name .. "-plain", "--epochs", "1", table.unpack(queue))
-      assert.matches("plain: the images are in no class folders, so there is no kNN accuracy\n", out)
+      assert.matches("plain: the images are not in class folders, so there is no kNN accuracy\n", out)
       assert.is_nil(out:find "top1")
     end)
 

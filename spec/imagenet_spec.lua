@@ -295,20 +295,20 @@ describe("ImageNet", function()
     it("without a kit, if validation images lie in no class folders", function()
       no_kit()
       flat_val()
-      fails("/val: images lie in it without class folders, and nothing says their classes: put the development kit into"
-        .. " .*, ILSVRC2012_devkit_t12.tar.gz or its folder; or move them into folders with recipes/valprep.lua$",
+      fails("/val: the images are not in class folders, and nothing says their classes: put the development kit into"
+        .. " .*, as ILSVRC2012_devkit_t12.tar.gz or unpacked; or move the images into folders with recipes/valprep.lua",
           "val")
     end)
     it("if the kit knows fewer images", function()
       flat_val()
       files.write(("%s/val/%s"):format(root, files.val_name(6)), files.val_image(6))
-      fails("ILSVRC2012_val_00000006.JPEG: the development kit knows no such image: it has "
+      fails("ILSVRC2012_val_00000006.JPEG: the development kit has no such image: it has "
         .. "ILSVRC2012_val_00000001.JPEG to 00000005$", "val")
     end)
     it("if an image has another name", function()
       flat_val()
       files.write(root .. "/val/photo.jpg", files.val_image(1))
-      fails("val/photo.jpg: the development kit knows no such image", "val")
+      fails("val/photo.jpg: the development kit has no such image", "val")
     end)
     it("if an image is there twice", function()
       half_moved_val()

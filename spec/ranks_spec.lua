@@ -374,7 +374,7 @@ describe("ranks", function()
   ]]
 
   it("are told of a step of two loaders whose batches differ", function()
-    assert.matches("loader: another loader's batch is at hand", fails(2, batches .. [[
+    assert.matches("loader: the current batch is another loader's", fails(2, batches .. [[
       local b = loader(9, 3):epoch(1)
       for batch in loader(12, 4):epoch(1) do net(batch.views[1]) net(b().views[1]) end]]))
   end)

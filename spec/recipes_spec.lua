@@ -271,7 +271,7 @@ describe("recipes", function()
     end
     foreign(" does not say how its 'net' is made: it is older than that, or no constructor of cld.models made the net",
       "^.*$", "{}")
-    foreign(" does not say where images like those of its run are: give %-%-data and %-%-dataset",
+    foreign(" does not say where to find images like those of its run: give %-%-data and %-%-dataset",
       '"dataset":[^,]*,', "")
     foreign(": its option 'dataset' is 'mnist'; expected one of", '"cifar10"', '"mnist"')
     foreign(": its option 'arch' is 'vgg'; expected one of resnet18", '"resnet18"', '"vgg"')

@@ -101,7 +101,7 @@ describe("STL-10", function()
     end)
     it("are of no other split", function()
       make { folds = { { 0 } } }
-      fails("folds are of the split train", "test", 1)
+      fails("only the split train has folds", "test", 1)
     end)
     it("that are not there are an error", function()
       make { folds = { { 0 }, { 1 } } }
@@ -114,7 +114,7 @@ describe("STL-10", function()
     for what, word in pairs { ["beyond the images"] = "4", negative = "-1", ["no number"] = "x", broken = "1.5" } do
       it("with an index that is " .. what .. " are an error", function()
         make { folds = { { 0 }, { 1, word } } }
-        fails("fold_indices.txt, line 2: '" .. word:gsub("%p", "%%%0") .. "' is no image of 0 to 3$", "train", 2)
+        fails("fold_indices.txt, line 2: '" .. word:gsub("%p", "%%%0") .. "' is not an image from 0 to 3$", "train", 2)
       end)
     end
     it("without their file are an error", function()
@@ -141,7 +141,7 @@ describe("STL-10", function()
     it("if whole images are missing", function()
       make()
       process.write(folder .. "train_X.bin", files.stl10_images(3))
-      fails("train_y.bin: it has 4 labels, and train_X.bin 3 images$", "train")
+      fails("train_y.bin: it has 4 labels, but train_X.bin has 3 images$", "train")
     end)
     for _, label in ipairs { 0, 11, 255 } do
       it("if a label is " .. label, function()

@@ -111,7 +111,7 @@ local function check_classes(name, classes, names)
     end
   end
   if classes and classes ~= #names then
-    caller.raise("data.%s: class_names has %d names, and classes is %d", name, #names, classes)
+    caller.raise("data.%s: class_names has %d names, but classes is %d", name, #names, classes)
   end
   return #names
 end

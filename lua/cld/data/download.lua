@@ -115,7 +115,7 @@ end
 -- How a file differs from {md5 =, bytes =}; nil if it does not.
 local function difference(path, expected, settings)
   local kind = files.exists(path)
-  if kind ~= "file" then return kind and "it is no file" or "it is not there" end
+  if kind ~= "file" then return kind and "it is not a file" or "it does not exist" end
   local bytes = size(path)
   if not bytes then return "it cannot be read" end
   if expected.bytes and bytes ~= expected.bytes then
@@ -180,8 +180,8 @@ local function source(entry, mirror)
   local name = name_of(entry.address)
   if not mirror or mirror == "" then return entry.address end
   if not mirror:find "^[Hh][Tt][Tt][Pp][Ss]?://[^/]" then
-    user_error.raise("%s: the mirror '%s' does not begin with http:// or https://; an archive on a disk is put into "
-      .. "the data folder as '%s'", entry.title, shown(mirror), name)
+    user_error.raise("%s: the mirror '%s' does not begin with http:// or https://; to use an archive on disk, put it "
+      .. "into the data folder as '%s'", entry.title, shown(mirror), name)
   end
   if mirror:match "([^/]*)$":match "^[^?#]*" == name then return mirror end
   return mirror:gsub("/*$", "/") .. name
@@ -192,11 +192,11 @@ local function advice(entry, settings)
     name_of(entry.address))
 end
 
--- "; 1.2 MB are kept in PATH, and the next try goes on from there", if there is something.
+-- "; 1.2 MB are kept in PATH, and the next try continues from there", if there is something.
 local function kept(part)
   local bytes = size(part) or 0
   if bytes == 0 then return "" end
-  return ("; %s are kept in '%s', and the next try goes on from there"):format(bar.size(bytes), part)
+  return ("; %s are kept in '%s', and the next try continues from there"):format(bar.size(bytes), part)
 end
 
 -- Fills `part`. After a break it continues by itself if data has arrived since the last one.
@@ -280,7 +280,7 @@ local function hold(scratch, entry)
   local is_old = files.exists(scratch)
   local folder = user_error.call(files.claim, scratch)
   if not folder then
-    user_error.raise("%s: another process is fetching it, and holds '%s'; wait for its end", entry.title, scratch)
+    user_error.raise("%s: another process is fetching it, and holds '%s'; wait until it ends", entry.title, scratch)
   end
   return setmetatable({}, { __close = function()
     pcall(jobs.empty, scratch)

@@ -26,7 +26,7 @@ local function tell_unreadable(where, listing)
   local kinds, text = listing:unreadable()
   if next(kinds) == nil or told[where] then return end
   told[where] = true
-  say(("%s: left out, for only JPEG, PNG, PPM and PGM are read: %s"):format(where, text))
+  say(("%s: left out, because only JPEG, PNG, PPM and PGM are read: %s"):format(where, text))
 end
 
 local like_splits = {
@@ -40,8 +40,8 @@ local function tell_splits(where, set)
     if like_splits[name:lower()] then found[#found + 1] = name end
   end
   if #found < 2 then return end
-  say(("%s: the folders %s are taken for classes: splits are named train/ and test/ or val/, and split = 'train' takes"
-    .. " one"):format(where, table.concat(found, ", ")))
+  say(("%s: the folders %s are taken for classes: splits are named train/ and test/ or val/, and split = 'train'"
+    .. " chooses one"):format(where, table.concat(found, ", ")))
 end
 
 -- The fields of every set made from a listing.

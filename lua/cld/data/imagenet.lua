@@ -98,8 +98,9 @@ end
 local function read_kit(root, where)
   if not (core.io.exists(root .. "/" .. KIT) or core.io.exists(("%s/%s.tar.gz"):format(root, KIT))
     or core.io.exists(root .. "/data/meta.mat")) then
-    user_error.raise("%s: images lie in it without class folders, and nothing says their classes: put the development"
-      .. " kit into %s, %s.tar.gz or its folder; or move them into folders with recipes/valprep.lua", where, root, KIT)
+    user_error.raise("%s: the images are not in class folders, and nothing says their classes: put the development kit"
+      .. " into %s, as %s.tar.gz or unpacked; or move the images into folders with recipes/valprep.lua", where, root,
+      KIT)
   end
   return user_error.call(core.files.devkit, root)
 end
@@ -113,7 +114,7 @@ local function rows_by_number(set, most)
     local path = set.path_of(i)
     local number = number_of(path:match "[^/]*$")
     if not number or number < 1 or number > most then
-      user_error.raise("%s: the development kit knows no such image: it has ILSVRC2012_val_%08d.JPEG to %08d", path, 1,
+      user_error.raise("%s: the development kit has no such image: it has ILSVRC2012_val_%08d.JPEG to %08d", path, 1,
         most)
     end
     if rows[number] then

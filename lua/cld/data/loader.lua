@@ -74,7 +74,7 @@ local function programs(set, options, settings)
     if not one then
       local height, width = set:size()
       if not height then
-        caller.raise("data.loader: the images of %s have sizes of their own: give an augment, such as"
+        caller.raise("data.loader: the images of %s differ in size: give an augment, such as"
           .. " cld.augment.center { size = 224 }", set.name)
       end
       one = augment.none { size = { height, width } }
@@ -272,8 +272,8 @@ end
 function Epoch:be_at_hand(share)
   if dist.alone or self.loader.settings.world ~= dist.world then return end
   if self.begun and self.share.split and not same(core.dist.batch(), self.share) then
-    user_error.raise("loader: another loader's batch is at hand, of other rows than this one's: on several ranks a step"
-      .. " is of one loader's batch, or of several loaders' whose batches have one size")
+    user_error.raise("loader: the current batch is another loader's, and has other rows: on several ranks a step uses"
+      .. " the batch of one loader, or of several loaders whose batches have one size")
   end
   local before = core.dist.set_batch(share)
   if not self.begun then self.begun, self.before = true, before end

@@ -46,7 +46,7 @@ end
 -- this folder of an archive.
 function parts.find(path, inside)
   if core.io.exists(path) == "file" then return in_archive(path, inside) end
-  if inside then user_error.raise("'%s' is no archive, of which a folder inside could be taken", path) end
+  if inside then user_error.raise("'%s' is not an archive; only an archive has folders inside to choose from", path) end
   local list, seen, problem = {}, {}, nil
   for _, split in ipairs { "train", "test", "val" } do
     local ok, where = pcall(core.files.find_split, path, split)

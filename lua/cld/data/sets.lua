@@ -108,7 +108,7 @@ local function check_classes(set, classes)
       if type(name) ~= "string" or not at[name] then
         caller.raise("data.subset: classes: %s has no class %s%s", set.name, caller.shown(name),
           type(name) == "string" and user_error.hint(name, set.class_names or {})
-            or "; a list holds names, labels come as an i64 tensor")
+            or "; a list must hold names, and labels must be an i64 tensor")
       end
       wanted[at[name]] = true
     end
@@ -151,7 +151,7 @@ function sets.subset(options)
   caller.require_fields("data.subset", options, { "indices", "classes", "name" })
   local set = dataset.check("data.subset", options[1])
   if (options.indices == nil) == (options.classes == nil) then
-    caller.raise "data.subset: give indices or classes, one of them"
+    caller.raise "data.subset: give either indices or classes"
   end
   if options.classes then return of_classes(set, options.classes, options.name) end
   return rows_of(set, check_indices(set, options.indices), { name = options.name or set.name .. ", a subset" })
@@ -180,7 +180,7 @@ local function common_classes(parts)
     if set.classes > most.classes then most = set end
   end
   if named and most.classes > named.classes then
-    caller.raise("data.concat: %s has %d classes, and %s %d", named.name, named.classes, most.name, most.classes)
+    caller.raise("data.concat: %s has %d classes, but %s has %d", named.name, named.classes, most.name, most.classes)
   end
   return named and named.class_names, most.classes
 end
@@ -311,7 +311,7 @@ function sets.labelled_share(options)
     if #indices >= wanted then break end
   end
   if #indices == 0 then
-    caller.raise("data.labelled_share: a share of %g of %d images is none", share, #set)
+    caller.raise("data.labelled_share: a share of %g of %d images is no image", share, #set)
   end
   table.sort(indices)
   local _ <close> = core.text.c_locale()
@@ -337,7 +337,7 @@ function sets.split(options)
     table.move(list, count + 1, #list, #left + 1, left)
   end
   if #taken == 0 then
-    user_error.raise("data.split: no class of %s has two images, of which one could be taken", set.name)
+    user_error.raise("data.split: no class of %s has two images, so none can be taken from it", set.name)
   end
   table.sort(taken)
   table.sort(left)
@@ -359,7 +359,7 @@ local function read_names(path)
   end
   if not text then user_error.raise("cannot read the list %s", problem) end
   if text:find("\0", 1, true) then
-    user_error.raise("%s: it is no text; expected a list, a file name a line", path)
+    user_error.raise("%s: it is not text; expected a list, one file name per line", path)
   end
   local by_base, number = {}, 0
   for line in (text .. "\n"):gmatch "(.-)\r?\n" do
@@ -378,7 +378,7 @@ end
 -- The images that a list names, by file name or by the end of the path.
 function sets.listed(set, path)
   if type(path) ~= "string" then
-    caller.raise("data.labelled_share: list must be the path of a text, got %s", caller.shown(path))
+    caller.raise("data.labelled_share: list must be the path of a text file, got %s", caller.shown(path))
   end
   local path_of = rawget(set, "path_of")
   if not path_of then caller.raise("data.labelled_share: %s has no files that a list could name", set.name) end
@@ -389,8 +389,8 @@ function sets.listed(set, path)
     for _, entry in ipairs(by_base[base_of(file)] or {}) do
       if ("/" .. file):sub(-#entry.name - 1) == "/" .. entry.name then
         if entry.file then
-          user_error.raise("%s, line %d: '%s' is two files of %s: %s and %s", path, entry.line, entry.name, set.name,
-            entry.file, file)
+          user_error.raise("%s, line %d: '%s' matches two files of %s: %s and %s", path, entry.line, entry.name,
+            set.name, entry.file, file)
         end
         entry.file, taken = file, true
       end

@@ -65,13 +65,13 @@ local function check_same_classes(opt, train, test)
   if train.listing and test.listing then
     user_error.call(train.listing.check_same_classes, train.listing, test.listing)
   elseif table.concat(train.class_names or {}, "\n") ~= table.concat(test.class_names or {}, "\n") then
-    user_error.raise("%s: the images to train on and those to score by have different classes", opt.data)
+    user_error.raise("%s: the images for training and those for testing have different classes", opt.data)
   end
 end
 
 -- The training set, the queries of kNN or nil, and a notice about them.
 local function with_queries(opt, train, test)
-  if train.classes == 0 then return train, nil, "the images are in no class folders, so there is no kNN accuracy" end
+  if train.classes == 0 then return train, nil, "the images are not in class folders, so there is no kNN accuracy" end
   if train.classes == 1 then return train, nil, "all images are of one class, so there is no kNN accuracy" end
   if test then
     check_same_classes(opt, train, test)
@@ -226,7 +226,7 @@ function splits.of_run(where, stored, given)
   end
   local data = given.data or stored.dataset == name and stored.data
   if type(data) ~= "string" then
-    user_error.raise("%s does not say where images like those of its run are: give --data%s", where,
+    user_error.raise("%s does not say where to find images like those of its run: give --data%s", where,
       given.dataset and "" or " and --dataset, which is 'folder' otherwise")
   end
   local opt = options_of(name, stored, where)
@@ -235,7 +235,7 @@ function splits.of_run(where, stored, given)
   local ok, result = pcall(new, opt)
   if ok then return result, opt end
   if given.dataset or not given.data or name == "folder" then error(result, 0) end
-  user_error.raise("%s; --dataset folder takes it for a folder of images", tostring(result))
+  user_error.raise("%s; --dataset folder uses it as a folder of images", tostring(result))
 end
 
 return setmetatable(splits, { __call = function(_, opt) return new(opt) end })

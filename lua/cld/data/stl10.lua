@@ -37,7 +37,7 @@ local function labels_of(folder, split, count)
   local text, problem = read_file(path)
   if not text then user_error.raise("%s", problem) end
   if #text ~= count then
-    user_error.raise("%s: it has %d labels, and %s_X.bin %d images", path, #text, split, count)
+    user_error.raise("%s: it has %d labels, but %s_X.bin has %d images", path, #text, split, count)
   end
   local list = {}
   for i = 1, count do
@@ -68,7 +68,7 @@ local function fold_of(folder, fold, count)
       for word in line:gmatch "%S+" do
         local index = math.tointeger(tonumber(word))
         if not index or index < 0 or index >= count then
-          user_error.raise("%s, line %d: '%s' is no image of 0 to %d", path, number, word, count - 1)
+          user_error.raise("%s, line %d: '%s' is not an image from 0 to %d", path, number, word, count - 1)
         end
         indices[#indices + 1] = index
       end
@@ -104,7 +104,7 @@ function stl10.new(options)
   if not splits[split] then
     caller.raise("data.stl10: split must be train, test, unlabeled or train+unlabeled, got %s", caller.shown(split))
   end
-  if options.fold and split ~= "train" then caller.raise "data.stl10: folds are of the split train" end
+  if options.fold and split ~= "train" then caller.raise "data.stl10: only the split train has folds" end
   download.for_reader("stl10", options)
   local folder = folder_of(options.root)
   if split == "train+unlabeled" then

@@ -72,7 +72,7 @@ function extract.last_layer(net) return has_features(net) and "features" or "ins
 
 local function branch_of(name, net, options)
   if not options.branch then return extract.layer(name, net, options.layer or "instance") end
-  if options.layer then raise("%s: give layer or branch, one of them", name) end
+  if options.layer then raise("%s: give either layer or branch", name) end
   return options.branch
 end
 

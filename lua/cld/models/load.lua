@@ -142,7 +142,7 @@ local function check_given(given)
   if encoder ~= nil and encoder ~= "query" and encoder ~= "key" then
     caller.raise("models.load: encoder must be 'query' or 'key', got %s", caller.shown(encoder))
   elseif encoder == "key" and given.object then
-    caller.raise("models.load: give object or encoder = 'key', one of them")
+    caller.raise("models.load: give either object or encoder = 'key'")
   end
   return given
 end

@@ -163,7 +163,7 @@ end
 -- The block size that gives that many blocks of all the batch's images.
 local function block_of_count(name, options, images)
   local count = integer(name, "count", options.count)
-  if options.block ~= nil then raise("%s: give block or count, one of them", name) end
+  if options.block ~= nil then raise("%s: give either block or count", name) end
   return -(-images // count)
 end
 
