@@ -1,7 +1,9 @@
 /* How a rank begins and ends as a process: only rank 0 has standard output, and all ranks leave together. */
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "bindings/interpreter.h"
@@ -39,10 +41,26 @@ static void leave_job(int status, void *unused) {
     _exit(left);
 }
 
+/* mpirun gives rank 0 a terminal of its own, even if the output goes to a file, where what is redrawn on a terminal
+ * every quarter of a second does not belong. `cldlua --ranks`, which leaves a board, has seen to that itself. */
+static void heed_output_of_mpirun(void) {
+    char link[64], to[PATH_MAX];
+    const char *name = cld_find_launcher().name;
+    if (cld_board_found() || !name || strcmp(name, "mpirun") != 0 || !isatty(STDOUT_FILENO)) return;
+    snprintf(link, sizeof link, "/proc/%ld/fd/%d", (long)getppid(), STDOUT_FILENO);
+    ssize_t length = readlink(link, to, sizeof to - 1);
+    if (length < 0) return; /* not known */
+    to[length] = '\0';
+    if (strncmp(to, "/dev/pts/", 9) != 0 && strncmp(to, "/dev/tty", 8) != 0 &&
+        strcmp(to, "/dev/console") != 0)
+        setenv("TERM", "dumb", 1);
+}
+
 bool cldL_tells_of_job(void) { return cld_find_launcher().local_rank <= 0 || !cld_dist_fails_alike(); }
 
 bool cldL_join_job(void) {
     cld_board_find();
+    heed_output_of_mpirun();
     cld_signals_mean(cld_board_signal);
     if (cld_dist_start() != CLD_OK) return false;
     if (cld_dist_alone()) return true;

@@ -324,6 +324,24 @@ describe("ranks", function()
     assert.equal(alone.out, bound.out)
   end)
 
+  describe("of a plain mpirun, which gives them a terminal,", function()
+    local function words()
+      local env = ranks.environment()
+      env.TERM = "xterm"
+      return { program = "mpirun", "--allow-run-as-root", "-n", "1", process.absolute(process.cldlua), "-e",
+        "print(require 'cld.core'.system.terminal() and 'a terminal' or 'none')", env = env }
+    end
+
+    it("see none if its output goes to a file", function() assert.equal("none\n", process.run(words()).out) end)
+
+    it("see one if its output is one", function()
+      local options = words()
+      options.script = { { "wait", "a terminal" } }
+      local result = process.terminal(options)
+      assert.same({ 0, "" }, { result.code, result.err })
+    end)
+  end)
+
   it("start programs that are no ranks", function()
     local out = ranks.script(2, ([[
       local pipe = io.popen("%s -e 'print(require(\"cld\").dist.world)'")
