@@ -134,6 +134,17 @@ static int io_lock(lua_State *L) { return hold(L, cld_folder_open); }
  * is removed again if it is still empty when it is closed. */
 static int io_claim(lua_State *L) { return hold(L, cld_folder_claim); }
 
+/* --- cld.io.in_use(folder) -> boolean or nil: whether a process holds it (cld.io.lock); nil if that cannot be told, as
+ * on a network file system. */
+static int io_in_use(lua_State *L) {
+    cld_folder_use use = cld_folder_in_use(cldL_check_text(L, 1));
+    if (use == CLD_FOLDER_UNKNOWN)
+        lua_pushnil(L);
+    else
+        lua_pushboolean(L, use == CLD_FOLDER_HELD);
+    return 1;
+}
+
 static int folder_close(lua_State *L) {
     cld_folder_close(luaL_checkudata(L, 1, FOLDER));
     return 0;
@@ -286,6 +297,7 @@ int cldL_open_io(lua_State *L) {
         {"list", io_list},
         {"lock", io_lock},
         {"claim", io_claim},
+        {"in_use", io_in_use},
         {NULL, NULL},
     };
     register_types(L);

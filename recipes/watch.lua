@@ -4,9 +4,11 @@
 --   cldlua recipes/watch.lua runs/NAME
 --   cldlua recipes/watch.lua runs/a runs/b --only loss,top1 --once
 --
--- It only reads the runs' logs. It ends when they end, or on Ctrl-C.
+-- It only reads the runs' logs. It ends when they end, or on Ctrl-C. If a run stops without an end, because it was
+-- killed for example, it says what resumes the run.
 local cld = require "cld"
 local drawn = require "cld.redrawn"
+local say = require "cld.say"
 local text = require "cld.plot.text"
 local watched = require "cld.run.watched"
 
@@ -35,3 +37,4 @@ repeat
     if watched.renew(runs) then break end
   end
 until is_over
+for _, line in ipairs(watched.stopped(runs)) do say(line) end

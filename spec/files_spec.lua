@@ -35,6 +35,23 @@ describe("files and folders", function()
     check.fails(function() cld.io.write_atomic("/dev/null", "x") end, "not a regular file")
   end)
 
+  it("are in use while they are locked", function()
+    assert.is_false(cld.io.in_use(folder))
+    local _ <close> = cld.io.lock(folder)
+    assert.is_true(cld.io.in_use(folder))
+  end)
+
+  it("can be locked after a look at whether they are in use", function()
+    cld.io.in_use(folder)
+    local lock <close> = cld.io.lock(folder)
+    assert.is_true(lock:locked())
+  end)
+
+  it("are in use or not where there is a folder alone", function()
+    process.write(folder .. "/file", "x")
+    assert.same({}, { cld.io.in_use(folder .. "/none"), cld.io.in_use(folder .. "/file") })
+  end)
+
   it("are locked by one at a time", function()
     local lock = cld.io.lock(folder)
     assert.is_nil(cld.io.lock(folder))

@@ -96,18 +96,37 @@ describe("history", function()
     assert.same({ { 10, 1, 2 } }, points(run, "loss"))
   end)
 
-  for state, last in pairs { ended = "end", interrupted = "interrupted", unfinished = "progress" } do
+  for state, last in pairs { ended = "end", interrupted = "interrupted", stopped = "progress" } do
     it("knows a run that is " .. state, function()
       local run = history.read(run_of(state, { start(0, 0), epoch(1, 2), { event = last, epoch = 1, step = 10 } }))
       assert.same({ state, 1 }, { run.state, run.epochs_done })
     end)
   end
 
-  it("knows a run that goes on after its end as unfinished", function()
+  it("knows a run that stopped when it went on after its end", function()
     local run = history.read(run_of("longer", {
       start(0, 0), epoch(1, 2), { event = "end", epoch = 1, step = 10 }, start(1, 10),
     }))
-    assert.equal("unfinished", run.state)
+    assert.equal("stopped", run.state)
+  end)
+
+  it("knows a run that is going by its folder, which it holds", function()
+    local path = run_of("going", { start(0, 0), epoch(1, 2) })
+    local _ <close> = cld.io.lock(path)
+    assert.equal("running", history.read(path).state)
+  end)
+
+  it("knows a run that has ended while its folder is still held", function()
+    local path = run_of("reporting", { start(0, 0), epoch(1, 2), { event = "end", epoch = 1, step = 10 } })
+    local _ <close> = cld.io.lock(path)
+    assert.equal("ended", history.read(path).state)
+  end)
+
+  it("does not say which of both an unfinished run is where locks cannot tell", function()
+    local path = run_of("elsewhere", { start(0, 0), epoch(1, 2) })
+    local code = ('print(require "cld.run.history".read(%q).state)'):format(path)
+    local result = process.run { "-e", code, env = process.failing_files { FAIL_FOLDER_FLOCK = "37" } } -- ENOLCK
+    assert.equal("unfinished\n", result.out)
   end)
 
   it("says that there is no folder", function()

@@ -169,6 +169,12 @@ describe("a run in its folder", function()
     assert.same({ 0, "" }, { result.code, result.err })
   end)
 
+  it("is taken when another has looked for a moment whether it is in use", function()
+    local result = process.run { script, "--runs", runs, "--name", "example", "--threads", "1", "--epochs", "1",
+      env = process.failing_files { BUSY_FOLDER_FLOCK = "3" } }
+    assert.same({ 0, "" }, { result.code, result.err })
+  end)
+
   it("is not made anew when it is removed while --resume PATH claims it", function()
     assert.equal(143, start("--at", "7", "--with", "TERM").code)
     local result = process.run { script, "--resume", path "example",

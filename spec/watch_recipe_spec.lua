@@ -27,7 +27,7 @@ describe("watch", function()
     local result = watch(run_of("a", epoch(1) .. epoch(2)), "--once", "--width", "100", "--height", "60")
     assert.same({ 0, "" }, { result.code, result.err })
     assert.is_nil(result.out:find "\27")
-    assert.matches("/a: running, or killed, 2 of 3 epochs, 2:00\n", result.out)
+    assert.matches("/a: stopped without ending, 2 of 3 epochs, 2:00\n", result.out)
     assert.matches("\n +loss  0.5 ", result.out)
     assert.matches("\n +\\x1b%[31mred", result.out)
   end)
@@ -40,17 +40,39 @@ describe("watch", function()
 
   it("draws anew in place while the run goes on, and ends with it", function()
     local path = run_of("a", epoch(1))
+    local _ <close> = cld.io.lock(path)
     files.write(folder .. "/more", epoch(2, "end"))
     local result = process.terminal {
       "-c", ("(sleep 0.4; cat %s/more >>%s/log.jsonl) & exec %s recipes/watch.lua %s --every 0.05 --only loss,lr")
         :format(folder, path, process.cldlua, path),
       program = "/bin/sh", script = { { "wait", "loss  1" }, { "wait", "loss  0.5" } } }
     assert.equal(0, result.code, result.err)
-    assert.matches("running, or killed, 1 of 3 epochs.*\r\27%[%d+A\27%[J[^\n]*ended, 2 of 3 epochs", result.out)
+    assert.matches("running, 1 of 3 epochs.*\r\27%[%d+A\27%[J[^\n]*ended, 2 of 3 epochs", result.out)
+  end)
+
+  it("ends with a run that stops without an end, and says what resumes it", function()
+    local path = run_of("a", epoch(1))
+    files.write(path .. "/versions.json", cld.json.encode { recipe = "my recipes/a.lua" })
+    local result = process.run { program = "/bin/sh", "-c", ([[
+      flock $run sh -c 'until grep -q "running, 1 of 3" $run/seen; do sleep 0.05; done' 2>$run/waiting &
+      while flock -n $run true; do sleep 0.05; done
+      exec %s recipes/watch.lua $run --every 0.05 >$run/seen]]):format(process.cldlua), env = { run = path } }
+    assert.equal(0, result.code, result.err)
+    assert.matches("\n[^\n]*/a: the run stopped after epoch 1 without ending %(killed, or an error%?%); resume it with:"
+      .. " cldlua 'my recipes/a.lua' %-%-resume [^\n]*/a\n$", process.read(path .. "/seen"))
+  end)
+
+  it("goes on with a run of which it cannot tell whether it was killed", function()
+    local result = process.terminal { "recipes/watch.lua", run_of("a", epoch(1)), "--every", "0.05",
+      env = process.failing_files { FAIL_FOLDER_FLOCK = "37" }, -- ENOLCK
+      script = { { "wait", "running, or killed, 1 of 3" }, { "pause", "0.2" }, { "send", "\3" } } }
+    assert.equal(130, result.code, result.err)
   end)
 
   it("is left by Ctrl-C", function()
-    local result = process.terminal { "recipes/watch.lua", run_of("a", epoch(1)),
+    local path = run_of("a", epoch(1))
+    local _ <close> = cld.io.lock(path)
+    local result = process.terminal { "recipes/watch.lua", path,
       script = { { "wait", "loss" }, { "pause", "0.1" }, { "send", "\3" } } }
     assert.equal(130, result.code, result.err)
     assert.is_nil(result.out:find "traceback")
@@ -78,7 +100,7 @@ describe("watch", function()
   end)
 
   it("shows a run that has logged nothing", function()
-    assert.matches("/a: running, or killed, 0 of 3 epochs\nnothing is logged yet\n$",
+    assert.matches("/a: stopped without ending, 0 of 3 epochs\nnothing is logged yet\n[^\n]*: the run stopped after",
       watch(run_of("a", ""), "--once").out)
   end)
 

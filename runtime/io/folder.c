@@ -11,10 +11,16 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 /* How many times a path is looked up again if others remove what it names. */
 #define MOST_TRIES 100
+
+/* How often a folder that is in use is tried again: cld_folder_in_use shares its lock for a moment. */
+#define MOST_LOOKS 10
+static const struct timespec a_look = {.tv_nsec = 10000000};
 
 static cld_status fail_errno(const char *doing, const char *path) {
     return cld_fail(errno == ENOMEM ? CLD_NOMEM : CLD_IO, "cannot %s '%s': %s", doing, path, strerror(errno));
@@ -157,11 +163,46 @@ static bool cannot_lock(int reason) {
 
 typedef enum attempt { HELD, IN_USE, NONE, REPLACED, FAILED } attempt;
 
+/* Takes the lock unless another holds it for longer than a look. Sets errno on failure. */
+static bool lock(int fd) {
+    for (int looks = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; looks++) {
+        if (errno != EWOULDBLOCK || looks == MOST_LOOKS) return false;
+        nanosleep(&a_look, NULL);
+    }
+    return true;
+}
+
+/* Whether the locks of other machines and of other kernels show: not on network file systems and FUSE. The numbers are
+ * those of linux/magic.h and of the file systems' sources. */
+static bool shows_all_locks(int fd) {
+    static const unsigned long kinds[] = {
+        0xEF53 /* ext2 to ext4 */, 0x58465342 /* XFS */,   0x9123683E /* Btrfs */,
+        0x2FC12FC1 /* ZFS */,      0xF2F52010 /* F2FS */,  0xCA451A4E /* bcachefs */,
+        0x01021994 /* tmpfs */,    0x858458F6 /* ramfs */, 0x794C7630 /* overlayfs */,
+    };
+    struct statfs facts;
+    if (fstatfs(fd, &facts) != 0) return false;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (((unsigned long)facts.f_type & 0xFFFFFFFF) == kinds[i]) return true;
+    return false;
+}
+
+cld_folder_use cld_folder_in_use(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return CLD_FOLDER_UNKNOWN;
+    bool is_free = flock(fd, LOCK_SH | LOCK_NB) == 0, is_held = !is_free && errno == EWOULDBLOCK;
+    cld_folder_use use = is_held                          ? CLD_FOLDER_HELD
+                         : is_free && shows_all_locks(fd) ? CLD_FOLDER_FREE
+                                                          : CLD_FOLDER_UNKNOWN;
+    close(fd);
+    return use;
+}
+
 /* Tries once. NONE: the path names nothing. REPLACED: it now names something else than what was opened. */
 static attempt try_to_hold(cld_folder *f) {
     f->fd = open(f->absolute, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f->fd < 0) return errno == ENOENT ? NONE : FAILED;
-    f->locked = flock(f->fd, LOCK_EX | LOCK_NB) == 0;
+    f->locked = lock(f->fd);
     int reason = errno;
     attempt result = f->locked || cannot_lock(reason) ? HELD : reason == EWOULDBLOCK ? IN_USE : FAILED;
     if (!is_named_by(f->fd, f->absolute)) result = REPLACED;

@@ -40,6 +40,11 @@ typedef struct cld_folder {
  * On failure nothing is left to clean up. */
 cld_status cld_folder_open(cld_folder *f, const char *path);
 cld_status cld_folder_claim(cld_folder *f, const char *path);
+/* Whether a process holds the folder at path. FREE is only said of file systems whose locks all processes see: those of
+ * this machine's disks and memory. A claim at that moment succeeds all the same. */
+typedef enum cld_folder_use { CLD_FOLDER_FREE, CLD_FOLDER_HELD, CLD_FOLDER_UNKNOWN } cld_folder_use;
+cld_folder_use cld_folder_in_use(const char *path);
+
 /* Also removes what the claim created, if it is still there and empty, before it releases the lock. Twice is fine. */
 void cld_folder_close(cld_folder *f);
 

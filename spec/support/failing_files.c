@@ -3,6 +3,7 @@
  *
  *     FAIL_FOLDER_FSYNC=5     fsync of a folder fails with this errno
  *     FAIL_FOLDER_FLOCK=22    so does flock of a folder
+ *     BUSY_FOLDER_FLOCK=3     the first three calls find that another holds the folder
  *     FAIL_LINK=95            so does linkat
  *     BEFORE_FOLDER_FLOCK, AFTER_FOLDER_FLOCK, BEFORE_RENAME, AFTER_LINK
  *                             a shell command, run once, just before or after the first call of that kind
@@ -36,6 +37,15 @@ static int failure(const char *name) {
     return number != NULL;
 }
 
+/* Whether a call is one of the first so many that the variable asks for. */
+static int is_busy(const char *name) {
+    static int calls;
+    char *number = getenv(name);
+    if (!number || calls++ >= atoi(number)) return 0;
+    errno = EWOULDBLOCK;
+    return 1;
+}
+
 int fsync(int fd) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
     return is_folder(fd) && failure("FAIL_FOLDER_FSYNC") ? -1 : real(fd);
@@ -45,7 +55,7 @@ int flock(int fd, int operation) {
     int (*real)(int, int) = (int (*)(int, int))dlsym(RTLD_NEXT, "flock");
     if (!is_folder(fd)) return real(fd, operation);
     run_once("BEFORE_FOLDER_FLOCK");
-    int result = failure("FAIL_FOLDER_FLOCK") ? -1 : real(fd, operation);
+    int result = failure("FAIL_FOLDER_FLOCK") || is_busy("BUSY_FOLDER_FLOCK") ? -1 : real(fd, operation);
     run_once("AFTER_FOLDER_FLOCK");
     return result;
 }

@@ -46,7 +46,8 @@ function settings.differing(list)
 end
 
 local states = {
-  ended = "complete", interrupted = "interrupted", unfinished = "unfinished: it goes on, or was killed",
+  ended = "complete", interrupted = "interrupted", running = "still running",
+  stopped = "stopped without an end: killed, or an error", unfinished = "unfinished: it goes on, or was killed",
 }
 
 -- t.a.b for field(t, "a", "b"), whatever they are.

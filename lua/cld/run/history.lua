@@ -114,8 +114,8 @@ end
 
 local function recipe_of(facts) return type(facts.recipe) == "string" and facts.recipe:match "[^/]*$" or nil end
 
--- "ended", "interrupted" or "unfinished" (still running, or killed).
-local function state(events)
+-- "ended", "interrupted" or "unfinished", according to the log.
+local function logged_state(events)
   local last = events[#events]
   for i = #events, 1, -1 do
     if events[i].event == "end" then return "ended" end
@@ -124,11 +124,21 @@ local function state(events)
   return last and last.event == "interrupted" and "interrupted" or "unfinished"
 end
 
---- read(folder) -> {path, name, recipe, options, facts (versions.json), events, curves, epochs_done, state = "ended",
--- "interrupted" or "unfinished", best = {epoch, name, value} or nil, seconds}; or nil and why not. A run without steps
--- has no curves.
+-- A run holds its folder while it is going. One that does not, before and after its log was read, and has logged no
+-- end, was killed or ended by an error.
+local function state(events, folder, was_in_use)
+  local logged = logged_state(events)
+  if logged ~= "unfinished" or was_in_use == nil then return logged end
+  return (was_in_use or core.io.in_use(folder)) and "running" or "stopped"
+end
+
+--- read(folder) -> {path, name, recipe, options, facts (versions.json), events, curves, epochs_done, state, best =
+-- {epoch, name, value} or nil, seconds}; or nil and why not. A run without steps has no curves. The state is "ended",
+-- "interrupted" (by a signal), "running", "stopped" (killed, or ended by an error), or "unfinished" if it is one of the
+-- last two and that cannot be told.
 function history.read(folder)
   folder = folder:gsub("(.)/+$", "%1")
+  local was_in_use = core.io.in_use(folder) -- before the log is read
   if not core.io.exists(folder) then return nil, "there is no such folder" end
   local log, settings = read(folder .. "/log.jsonl"), read(folder .. "/options.json")
   if not log or not settings then return nil, "not a run's folder (it lacks log.jsonl or options.json)" end
@@ -137,7 +147,7 @@ function history.read(folder)
   local facts, events = decoded(read(folder .. "/versions.json")) or {}, history.events(log)
   local run = {
     path = folder, name = folder:match "[^/]*$", recipe = recipe_of(facts), options = options, facts = facts,
-    events = events, curves = history.curves(events), epochs_done = 0, state = state(events),
+    events = events, curves = history.curves(events), epochs_done = 0, state = state(events, folder, was_in_use),
   }
   for _, event in ipairs(events) do
     if event.event == "epoch" or event.event == "start" then run.epochs_done = event.epoch end

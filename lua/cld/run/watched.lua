@@ -5,6 +5,7 @@ local figures = require "cld.run.figures"
 local history = require "cld.run.history"
 local plot = require "cld.plot"
 local progress = require "cld.run.progress"
+local shell = require "cld.export.usage".shell
 local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
 local printable_line = core.text.printable_line
@@ -34,32 +35,48 @@ function watched.open(folders)
   for i, path in ipairs(folders) do
     local run, why = history.read(path)
     if not run then user_error.raise("%s: %s", path, why) end
-    list[i] = { path = path, run = run, size = size_of(path) }
+    list[i] = { path = path, run = run, size = size_of(path), in_use = core.io.in_use(path) }
   end
   return list
 end
 
---- renew(list) -> whether anything was logged since; the user's error if a folder is gone.
+--- renew(list) -> whether a run has logged anything since, has stopped or goes on. The user's error if a folder is
+-- gone.
 function watched.renew(list)
   local is_new = false
   for _, one in ipairs(list) do
-    local size = size_of(one.path)
-    if size ~= one.size then
+    local size, in_use = size_of(one.path), core.io.in_use(one.path)
+    if size ~= one.size or in_use ~= one.in_use then
       local run, why = history.read(one.path)
       if not run then user_error.raise("%s: %s any more", one.path, why) end
-      one.run, one.size, is_new = run, size, true
+      one.run, one.size, one.in_use, is_new = run, size, in_use, true
     end
   end
   return is_new
 end
 
---- are_over(list) -> whether every run has ended, or was stopped by a signal. A run that was killed counts as still
--- running, since its log cannot tell.
+--- are_over(list) -> whether every run has ended or stopped. One that was killed counts as still running where its
+-- folder's lock cannot tell (cld.io.in_use).
 function watched.are_over(list)
   for _, one in ipairs(list) do
-    if one.run.state == "unfinished" then return false end
+    local state = one.run.state
+    if state == "unfinished" or state == "running" then return false end
   end
   return true
+end
+
+--- stopped(list) -> a list of lines: for each run that stopped without an end, where that was and what resumes it.
+function watched.stopped(list)
+  local lines = {}
+  for _, one in ipairs(list) do
+    local run = one.run
+    if run.state == "stopped" then
+      local recipe = type(run.facts.recipe) == "string" and run.facts.recipe or "recipes/NAME.lua"
+      lines[#lines + 1] = printable_line(("%s: the run stopped after epoch %d without ending (killed, or an error?);"
+        .. " resume it with: cldlua %s --resume %s"):format(one.path, run.epochs_done, shell(recipe), shell(one.path)))
+    end
+  end
+  return lines
 end
 
 -- ---- text ---------------------------------------------------------------------------
@@ -74,9 +91,12 @@ local function cut(text, columns)
   return utf8.len(text) <= columns and text or text:sub(1, utf8.offset(text, columns) - 1) .. "…"
 end
 
-local states = { ended = "ended", interrupted = "stopped by a signal", unfinished = "running, or killed" }
+local states = {
+  ended = "ended", interrupted = "stopped by a signal", running = "running", stopped = "stopped without ending",
+  unfinished = "running, or killed",
+}
 
--- "runs/npid: running, or killed, 12 of 200 epochs, 0:31, best top1 81.20 % (epoch 10), last line at 2030-01-31T..."
+-- "runs/npid: running, 12 of 200 epochs, 0:31, best top1 81.20 % (epoch 10), last line at 2030-01-31T..."
 local function header(one)
   local run = one.run
   local words = { ("%s: %s"):format(one.path, states[run.state]) }
@@ -90,7 +110,8 @@ local function header(one)
     words[#words + 1] = ("best %s %.2f %% (epoch %d)"):format(best.name, 100 * best.value, best.epoch)
   end
   local event = run.events[#run.events]
-  if run.state == "unfinished" and event and type(event.date) == "string" then
+  local has_no_end = run.state ~= "ended" and run.state ~= "interrupted"
+  if has_no_end and event and type(event.date) == "string" then
     words[#words + 1] = "last line at " .. event.date
   end
   return printable_line(table.concat(words, ", "))
