@@ -26,10 +26,12 @@ cld.leave_on_signals()
 
 local runs  = watched.open(opt.runs)
 local block = drawn.block()
+local is_redrawn = cld.terminal() and not opt.once
 repeat
   block:draw(watched.text(runs, {
     only = opt.only, color = text.has_color(), width = opt.width > 0 and opt.width or (cld.terminal() or 80),
-    height = opt.height > 0 and opt.height or cld.terminal_rows() - 1,
+    height = opt.height > 0 and opt.height or math.max(cld.terminal_rows() - 1, 1),
+    is_limit = is_redrawn or opt.height > 0,
   }))
   local is_over = opt.once or watched.are_over(runs)
   while not is_over do

@@ -118,9 +118,40 @@ describe("watch", function()
 
   it("shows a value that is not a number without a sign", function()
     local log = cld.json.encode { event = "epoch", epoch = 1, step = 10, means = { loss = "nan", other = "nan" } }
-    local result = watch(run_of("a", log .. "\n"), "--once", "--width", "40", "--height", "8")
+    local result = watch(run_of("a", log .. "\n"), "--once", "--width", "40", "--height", "12")
     assert.matches("\nloss  nan\n", result.out)
-    assert.matches("\nother nan\n", result.out)
+    assert.matches("\nother  nan\n", result.out)
+  end)
+
+  -- The columns of the longest line, and the number of lines.
+  local function extent(text)
+    local columns, rows = 0, 0
+    for line in text:gmatch "([^\n]*)\n" do columns, rows = math.max(columns, utf8.len(line)), rows + 1 end
+    return columns, rows
+  end
+
+  for _, size in ipairs { { 5, 3 }, { 23, 30 }, { 24, 9 }, { 60, 8 }, { 100, 1 } } do
+    it(("stays within %d x %d"):format(table.unpack(size)), function()
+      local result = watch(run_of("a", epoch(1) .. epoch(2)), run_of("b", epoch(1)), "--once", "--width",
+        tostring(size[1]), "--height", tostring(size[2]))
+      assert.same({ 0, "" }, { result.code, result.err })
+      local columns, rows = extent(result.out:gsub("[^\n]*the run stopped[^\n]*\n", ""))
+      assert.is_true(columns <= size[1] and rows <= size[2], result.out)
+    end)
+  end
+
+  it("clears a terminal that has become narrower, and so has wrapped its lines", function()
+    local result = process.terminal { "-e", [[
+      local block = require "cld.redrawn".block()
+      block:draw "one\ntwo"
+      os.execute "stty cols 40"
+      block:draw "three"]], script = {} }
+    assert.equal("one\r\ntwo\r\n\27[H\27[Jthree\r\n", result.out)
+  end)
+
+  it("shows the last values where there is no room for a plot", function()
+    local result = watch(run_of("a", epoch(1) .. epoch(2)), "--once", "--width", "20", "--height", "4")
+    assert.matches("\nloss  0.5\nlr  0.1\nimages_per_second  7\n", result.out)
   end)
 
   it("says that no curve is asked for by name", function()

@@ -53,12 +53,25 @@ Block.__index = Block
 -- text is not checked: the caller must make names printable and keep lines within the terminal's width.
 function redrawn.block() return setmetatable({ columns = terminal(), rows = 0 }, Block) end
 
+-- Removes the last text. A terminal that has become narrower has wrapped its lines, so it is not known how many rows
+-- they take: the whole screen is cleared.
+function Block:erase()
+  local columns = terminal() or self.columns
+  local up = math.min(self.rows, core.system.terminal_rows() - 1)
+  if columns < self.columns then
+    put "\27[H\27[J"
+  elseif up > 0 then
+    put(("\r\27[%dA\27[J"):format(up))
+  end
+  self.columns = columns
+end
+
 --- Replaces the last text by this one; lines that have scrolled off the top of the terminal stay.
 function Block:draw(text)
-  local _, newlines = text:gsub("\n", "")
   if not self.columns then return put(text, "\n") end
-  local up = math.min(self.rows, core.system.terminal_rows() - 1)
-  put(up > 0 and ("\r\27[%dA\27[J"):format(up) or "", text, "\n")
+  local _, newlines = text:gsub("\n", "")
+  self:erase()
+  put(text, "\n")
   self.rows = newlines + 1
 end
 

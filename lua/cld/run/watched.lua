@@ -17,8 +17,8 @@ local first = {
   "top1", "loss", "instance", "cld", "jigsaw", "effective_rank", "grad_norm", "lr", "images_per_second", "data_wait",
 }
 
--- A plot takes at least this many columns and rows.
-local LEAST_WIDTH, LEAST_HEIGHT = 38, 8
+-- A plot beside others takes at least this many columns, one alone LEAST_PLOT, and each LEAST_HEIGHT rows (cld.plot).
+local LEAST_WIDTH, LEAST_PLOT, LEAST_HEIGHT = 38, 24, 8
 
 -- ---- runs ---------------------------------------------------------------------------
 
@@ -193,56 +193,90 @@ local function beside(blocks, width)
   return table.concat(rows, "\n")
 end
 
+-- A curve's name and its last value in each run, as one line.
+local function value_line(list, name)
+  local values = {}
+  for i, one in ipairs(list) do
+    local value = last(one.run, name)
+    values[i] = value and figures.text("%.4g", value) or "-"
+  end
+  return printable_line(name .. "  " .. table.concat(values, "  "))
+end
+
 local function plotted(list, name, width, height, color)
-  local lines, values, is_any = {}, {}, false
+  local lines, is_any = {}, false
   for i, one in ipairs(list) do
     local is_seen
     lines[i], is_seen = line_of(one, name, #list == 1)
     is_any = is_any or is_seen
-    local value = last(one.run, name)
-    values[i] = value and figures.text("%.4g", value) or "-"
   end
-  local title = name .. "  " .. table.concat(values, "  ")
-  if not is_any then return printable_line(title) .. "\n(nothing to draw yet)" end
+  local title = value_line(list, name)
+  if not is_any then return cut(title, width) .. "\n(nothing to draw yet)" end
   return (plot.text(lines, { width = width, height = height, color = color, title = title }):gsub("\n$", ""))
 end
 
--- The values of curves for which there was no room, as lines.
-local function remaining(list, names, from)
-  local words = {}
-  for i = from, #names do
-    local value = last(list[1].run, names[i])
-    if value then words[#words + 1] = printable_line(names[i] .. figures.text(" %.4g", value)) end
+-- How the curves are laid out in so many rows of text: {per_row, rows = rows of plots, width and height of a plot,
+-- has_rest = whether a line is left for the values of the other curves}.
+local function layout(list, names, room, options)
+  local per_row = math.max(1, math.min(options.width // (LEAST_WIDTH + 2), #names))
+  local rows = (#names + per_row - 1) // per_row
+  local has_rest = false
+  if options.only == "" or options.is_limit then
+    has_rest = #list == 1 and rows > room // LEAST_HEIGHT and room > LEAST_HEIGHT
+    if has_rest then room = room - 1 end
+    rows = math.min(room // LEAST_HEIGHT, rows)
   end
-  return table.concat(words, "  ")
+  return { per_row = per_row, rows = rows, width = (options.width - 2 * (per_row - 1)) // per_row,
+    height = math.min(math.max(room // rows, LEAST_HEIGHT), 24), has_rest = has_rest }
 end
 
---- text(list, {width =, height =, only = "" or names separated by commas, color =}) -> the runs' curves as text of so
--- many columns, and of so many rows if those suffice.
+-- The curves as plots, LEAST_HEIGHT rows or more.
+local function add_plots(parts, list, names, room, options)
+  local how = layout(list, names, room, options)
+  local shown = math.min(#names, how.rows * how.per_row)
+  for at = 1, shown, how.per_row do
+    local blocks = {}
+    for i = at, math.min(at + how.per_row - 1, shown) do
+      blocks[#blocks + 1] = plotted(list, names[i], how.width, how.height, options.color)
+    end
+    parts[#parts + 1] = beside(blocks, how.width)
+  end
+  if not how.has_rest or shown == #names then return end
+  local rest = {}
+  for i = shown + 1, #names do rest[#rest + 1] = value_line(list, names[i]) end
+  parts[#parts + 1] = cut(table.concat(rest, "  "), options.width)
+end
+
+-- The runs' headers, in so many rows.
+local function headers(list, width, room)
+  local parts = {}
+  for i, one in ipairs(list) do
+    if i == room and i < #list then
+      parts[i] = cut(("... and %d more runs"):format(#list - i + 1), width)
+      break
+    end
+    parts[i] = cut(header(one), width)
+  end
+  return parts
+end
+
+--- text(list, {width =, height =, is_limit =, only = "" or names separated by commas, color =}) -> the runs' curves as
+-- text of so many columns, and of so many rows: at most, if is_limit is true, else if those suffice. Where there is no
+-- room for a plot, the curves' last values are shown.
 function watched.text(list, options)
   local _ <close> = core.text.c_locale()
-  local width, parts = options.width, {}
-  for i, one in ipairs(list) do parts[i] = cut(header(one), width) end
+  local width, is_limit = options.width, options.is_limit
+  local parts = headers(list, width, is_limit and options.height or math.huge)
+  local room = options.height - #parts
+  if not is_limit then room = math.max(room, LEAST_HEIGHT) end
   local names = options.only ~= "" and chosen(list, options.only) or ordered(list)
   if #names == 0 then
-    parts[#parts + 1] = "nothing is logged yet"
-    return table.concat(parts, "\n")
+    parts[#parts + 1] = room > 0 and cut("nothing is logged yet", width) or nil
+  elseif width >= LEAST_PLOT and room >= LEAST_HEIGHT then
+    add_plots(parts, list, names, room, options)
+  else
+    for i = 1, math.min(#names, room) do parts[#parts + 1] = cut(value_line(list, names[i]), width) end
   end
-  local per_row = math.max(1, math.min(width // (LEAST_WIDTH + 2), #names))
-  local left = math.max(options.height - #parts - 2, LEAST_HEIGHT)
-  local rows = math.max(1, math.min(left // LEAST_HEIGHT, (#names + per_row - 1) // per_row))
-  if options.only ~= "" then rows = (#names + per_row - 1) // per_row end
-  local shown = math.min(#names, rows * per_row)
-  local each = (width - 2 * (per_row - 1)) // per_row
-  local height = math.max(math.min(left // rows, 24), LEAST_HEIGHT)
-  for at = 1, shown, per_row do
-    local blocks = {}
-    for i = at, math.min(at + per_row - 1, shown) do
-      blocks[#blocks + 1] = plotted(list, names[i], each, height, options.color)
-    end
-    parts[#parts + 1] = beside(blocks, each)
-  end
-  if shown < #names and #list == 1 then parts[#parts + 1] = cut(remaining(list, names, shown + 1), width) end
   return table.concat(parts, "\n")
 end
 
