@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/io/keep.h"
 
@@ -93,6 +94,15 @@ static int push_names(lua_State *L, cldL_guard *g) {
         lua_pushstring(L, names[i]);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
+    cldL_release(g);
+    return 1;
+}
+
+/* --- cld.io.working_folder() -> path or nil: the folder that relative paths start from; nil once it has been removed */
+static int io_working_folder(lua_State *L) {
+    cldL_guard *g = cldL_new_guard(L, cldL_release_memory);
+    g->held = getcwd(NULL, 0);
+    lua_pushstring(L, g->held); /* NULL pushes nil */
     cldL_release(g);
     return 1;
 }
@@ -295,6 +305,7 @@ int cldL_open_io(lua_State *L) {
         {"mkdir", io_mkdir},
         {"exists", io_exists},
         {"list", io_list},
+        {"working_folder", io_working_folder},
         {"lock", io_lock},
         {"claim", io_claim},
         {"in_use", io_in_use},

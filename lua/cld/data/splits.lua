@@ -211,10 +211,33 @@ local function options_of(name, stored, where)
   return opt
 end
 
---- of_run(where, stored, {dataset, data, size, classes}) -> what splits returns, and the options that say so: the data
--- set that a run's stored options name; the third argument replaces the set, its place, or its size; classes:
--- ImageNet's, as its option, or "all". `where` is the checkpoint's path, for messages. A data set that no option names
--- is a folder.
+local function is_there(path) return core.io.exists(path) ~= nil or packed.is_there(path) end
+
+-- The folder in which a run was started, by that of its checkpoint and the option --runs: "a" of "a/runs/NAME/...".
+local function folder_above(where, runs)
+  local path = where:match "^(.*)/[^/]*$" or "."
+  if type(runs) ~= "string" or runs:find "^/" or runs:find("..", 1, true) then return nil end
+  for word in runs:gmatch "[^/]+" do path = word == "." and path or path .. "/.." end
+  return path .. "/.."
+end
+
+-- A run's images: a relative path means one in the folder in which the run was started; else, if nothing is there or an
+-- old checkpoint does not say where that was, one in the current folder, or where the run's own place suggests.
+local function located(data, where, stored, started_in)
+  if data:find "^/" then return data end
+  local here = core.io.working_folder()
+  if started_in == here then started_in = nil end
+  for _, parent in ipairs { started_in or "", "", folder_above(where, stored.runs) } do
+    local path = parent == "" and data or parent .. "/" .. data
+    if is_there(path) then return path end
+  end
+  return started_in and started_in .. "/" .. data or data -- which the error names
+end
+
+--- of_run(where, stored, {dataset, data, size, classes, started_in}) -> what splits returns, and the options that say
+-- so: the data set that a run's stored options name. The third argument replaces the set, its place, or its size;
+-- classes: ImageNet's, as its option, or "all"; started_in: the folder in which the run was started, or nil. `where` is
+-- the checkpoint's path. A data set that no option names is a folder.
 function splits.of_run(where, stored, given)
   local name = given.dataset or stored.dataset or "folder"
   if not by_name[name] then
@@ -229,6 +252,7 @@ function splits.of_run(where, stored, given)
     user_error.raise("%s does not say where to find images like those of its run: give --data%s", where,
       given.dataset and "" or " and --dataset, which is 'folder' otherwise")
   end
+  if not given.data then data = located(data, where, stored, given.started_in) end
   local opt = options_of(name, stored, where)
   opt.data, opt.size, opt.download = data, given.size or opt.size, false
   if given.classes then opt.classes = given.classes ~= "all" and given.classes or "" end

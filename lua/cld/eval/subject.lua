@@ -88,7 +88,7 @@ function subject.sets(opt, about)
   local stored = about.source and about.source.data or about.options
   return splits.of_run(about.path, stored, {
     dataset = given(opt, "dataset", "own"), data = given(opt, "data", ""), size = given(opt, "size", 0),
-    classes = given(opt, "classes", "own"),
+    classes = given(opt, "classes", "own"), started_in = about.folder,
   })
 end
 

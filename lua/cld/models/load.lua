@@ -98,7 +98,7 @@ local function of_checkpoint(models, loaded, wanted, encoder)
     description = how, test_view = said.test_view or splits.test_view(loaded.options), views = said.views,
     layer = said.layer or "instance",
     knn = loaded.description and said.knn or old_knn(loaded.options),
-    options = loaded.options, source = said.source, left_out = {},
+    options = loaded.options, folder = said.folder, source = said.source, left_out = {},
     fine_tuned = said.source and said.source.fine_tuned,
   }
 end

@@ -6,10 +6,12 @@
 --   views      the lists of steps that made the training views, each distinct one once, if the loader is one of ours
 --   layer      "instance" or "features": what the recipe compares (cld.eval.knn)
 --   knn        {k =, temperature =}: the settings of that comparison
+--   folder     where the run was started or resumed: the folder that the paths among its options are relative to
 --   source     the origin of the network if it is from another run: {path, layout, epoch, published, data = the
 --              options that name its images}, and fine_tuned if it has been trained further
 local augment = require "cld.augment"
 local caller = require "cld.caller"
+local core = require "cld.core"
 local models = require "cld.models"
 local nn = require "cld.nn"
 local say = require "cld.say"
@@ -64,6 +66,12 @@ local function views_of(loader)
   return #views > 0 and views or nil
 end
 
+-- The folder that relative paths start from, if JSON can hold its name.
+local function working_folder()
+  local path = core.io.working_folder()
+  return path and utf8.len(path) and path or nil
+end
+
 --- of(objects of run:epochs, what `fields` returned or nil, opt) -> the description. If the recipe gave no knn, it is
 -- that of opt (cld.options.knn).
 function description.of(objects, fields, opt)
@@ -72,7 +80,7 @@ function description.of(objects, fields, opt)
   local own = (k or temperature) and { k = k, temperature = temperature } or nil
   return {
     models = models_of(objects), layer = fields.layer, test_view = fields.test_view, knn = fields.knn or own,
-    source = fields.source, views = views_of(objects.loader),
+    source = fields.source, views = views_of(objects.loader), folder = working_folder(),
   }
 end
 
@@ -88,8 +96,7 @@ local function optional(path, what, value, kind)
 end
 
 --- read(path, description of a checkpoint or nil) -> {models, test_view = a list of cld.augment, views = {such lists},
--- layer, knn, source}:
--- every field except models may be missing. `path` is for messages.
+-- layer, knn, folder, source}: every field except models may be missing. `path` is for messages.
 function description.read(path, stored)
   if not stored then return { models = {}, knn = {}, views = {} } end
   local made = { models = optional(path, "models", stored.models, "table") or {} }
@@ -99,6 +106,7 @@ function description.read(path, stored)
     end
   end
   made.layer = optional(path, "layer", stored.layer, "string")
+  made.folder = optional(path, "folder", stored.folder, "string")
   made.source = optional(path, "source", stored.source, "table")
   if made.source then
     optional(path, "source's epoch", made.source.epoch, "number")

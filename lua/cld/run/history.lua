@@ -132,6 +132,12 @@ local function state(events, folder, was_in_use)
   return (was_in_use or core.io.in_use(folder)) and "running" or "stopped"
 end
 
+-- The last part of the folder's path; for "." that of the current folder.
+local function name_of(folder)
+  local path = folder == "." and core.io.working_folder() or folder
+  return path:match "[^/]*$"
+end
+
 --- read(folder) -> {path, name, recipe, options, facts (versions.json), events, curves, epochs_done, state, best =
 -- {epoch, name, value} or nil, seconds}; or nil and why not. A run without steps has no curves. The state is "ended",
 -- "interrupted" (by a signal), "running", "stopped" (killed, or ended by an error), or "unfinished" if it is one of the
@@ -146,7 +152,7 @@ function history.read(folder)
   if not options then return nil, "its options.json is damaged: not a JSON object" end
   local facts, events = decoded(read(folder .. "/versions.json")) or {}, history.events(log)
   local run = {
-    path = folder, name = folder:match "[^/]*$", recipe = recipe_of(facts), options = options, facts = facts,
+    path = folder, name = name_of(folder), recipe = recipe_of(facts), options = options, facts = facts,
     events = events, curves = history.curves(events), epochs_done = 0, state = state(events, folder, was_in_use),
   }
   for _, event in ipairs(events) do
