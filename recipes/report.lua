@@ -1,10 +1,13 @@
 --- Makes a report of runs: report.html, one self-contained file that shows their curves, their settings and what they
 -- learned. Several runs are shown side by side. A run writes its own report when it ends; this makes one of any run,
--- including one that is still running or was stopped.
+-- including one that is still running or was stopped. Without --out it does not replace a report that shows more, as
+-- when the images are no longer there.
 --
 --   cldlua recipes/report.lua runs/NAME                                  # runs/NAME/report.html
 --   cldlua recipes/report.lua runs/a runs/b --out compared.html
 --   cldlua recipes/report.lua runs/NAME --data /elsewhere/photos         # if the images have moved
+--
+-- The images are looked for where the run found them; a relative path is one in the folder in which it was started.
 local cld = require "cld"
 local say = require "cld.say"
 local subject = require "cld.eval.subject"
@@ -51,8 +54,9 @@ for i, path in ipairs(opt.runs) do
 end
 local out = opt.out
 if out == "" then out = #runs == 1 and runs[1].history.path .. "/report.html" or "report.html" end
-local bytes = cld.report.write(out, runs)
+local ok, bytes = pcall(cld.report.write, out, runs, { keep = opt.out == "" })
 for _, run in ipairs(runs) do
   for _, note in ipairs(run.notes) do say(("%s: %s"):format(run.history.name, note)) end
 end
+if not ok then error(bytes, 0) end
 say(("%s: %d run%s, %.1f MB"):format(out, #runs, #runs == 1 and "" or "s", bytes / 1e6))

@@ -260,6 +260,63 @@ describe("a report", function()
     assert.is_table(data_of(process.read(folder .. "/found.html")).runs[1].map)
   end)
 
+  it("finds the images of a relative --data from any folder, also when all has moved", function()
+    local program, here = process.absolute(process.cldlua), folder .. "/here"
+    os.execute(("mkdir %s; ln -s ../toy %s/images"):format(here, here))
+    local began = process.run { process.absolute "recipes/cifar10_npid_cld.lua", "--no-report", "--epochs", "1",
+      "--knn-every", "0", directory = here, program = program, train("a", "--data", "images", "--runs", "my/runs") }
+    assert.equal(0, began.code, began.err)
+    for _, case in ipairs { { "true", here }, { "mv %s %s-moved", here .. "-moved" } } do
+      os.execute(case[1]:format(here, here))
+      local result = process.run { process.absolute "recipes/report.lua", case[2] .. "/my/runs/a", "--out",
+        folder .. "/found.html", directory = "/", program = program }
+      assert.equal(0, result.code, result.err)
+      assert.is_table(data_of(process.read(folder .. "/found.html")).runs[1].gallery, result.out)
+    end
+  end)
+
+  it("names the place of images that are not where the run was started", function()
+    os.rename(folder .. "/here-moved/images", folder .. "/here-moved/none")
+    local result = process.run { process.absolute "recipes/report.lua", folder .. "/here-moved/my/runs/a", "--out",
+      folder .. "/found.html", directory = "/", program = process.absolute(process.cldlua) }
+    assert.matches("there is no folder '/tmp/cld%-spec[^\n]*/here/images'", result.out)
+  end)
+
+  it("does not replace one that shows more, and says what", function()
+    os.rename(toy, toy .. "-moved")
+    local result = report(folder .. "/runs/a")
+    os.rename(toy .. "-moved", toy)
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: [^\n]*/runs/a/report.html shows what a new report cannot %(views, neighbours, map, groups,"
+      .. " confusion%), and stays; %-%-out FILE writes the new one elsewhere\n$",
+      (result.err:gsub("no GPU is used[^\n]*\n", "")))
+    assert.equal(html, process.read(folder .. "/runs/a/report.html"))
+  end)
+
+  it("does not replace one that shows more although the run was renamed", function()
+    os.execute(("cp -r %s/runs/a %s/renamed; mv %s %s-moved"):format(folder, folder, toy, toy))
+    local result = report(folder .. "/renamed")
+    os.rename(toy .. "-moved", toy)
+    assert.equal(1, result.code)
+  end)
+
+  it("replaces one that shows more where --out names it", function()
+    process.write(folder .. "/named.html", html)
+    os.rename(toy, toy .. "-moved")
+    local result = report(folder .. "/runs/a", "--out", folder .. "/named.html")
+    os.rename(toy .. "-moved", toy)
+    assert.equal(0, result.code, result.err)
+    assert.is_nil(data_of(process.read(folder .. "/named.html")).runs[1].map)
+  end)
+
+  it("has the folder's name where that is the current one", function()
+    local path = run_of("here", "", { epochs = 3 })
+    local result = process.run { process.absolute "recipes/report.lua", ".", directory = path,
+      program = process.absolute(process.cldlua) }
+    assert.equal(0, result.code, result.err)
+    assert.equal("here", data_of(process.read(path .. "/report.html")).runs[1].name)
+  end)
+
   it("of a run that made no step tells its settings", function()
     local path = run_of("empty", "", { epochs = 3, lr = 0.5 })
     local result = report(path)

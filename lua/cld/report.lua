@@ -9,6 +9,7 @@ local caller = require "cld.caller"
 local confusion = require "cld.report.confusion"
 local curves = require "cld.report.curves"
 local groups = require "cld.report.groups"
+local lost = require "cld.report.lost"
 local map = require "cld.report.map"
 local material = require "cld.report.material"
 local neighbours = require "cld.report.neighbours"
@@ -111,11 +112,23 @@ function report.html(list)
   }, pictures)
 end
 
---- write(path, list of what of_folder or of_run returned) -> the file's size in bytes. An existing file is replaced
--- only when the new one is complete.
-function report.write(path, list)
+-- The user's error if the report at that path shows more of the same runs.
+local function check_replaced(path, text)
+  local file <close> = core.io.exists(path) == "file" and io.open(path, "rb") or nil
+  local missing = lost(file and file:read "a" or "", text)
+  if #missing == 0 then return end
+  user_error.raise("%s shows what a new report cannot (%s), and stays; --out FILE writes the new one elsewhere", path,
+    table.concat(missing, ", "))
+end
+
+--- write(path, list of what of_folder or of_run returned[, {keep = true}]) -> the file's size in bytes. An existing
+-- file is replaced only when the new one is complete. keep: a report that shows more of the same runs is not replaced;
+-- the user's error says so.
+function report.write(path, list, options)
   if type(path) ~= "string" then caller.raise("report.write: expected a path, got %s", caller.shown(path)) end
+  caller.check_fields("report.write", options, { "keep" })
   local text = report.html(list)
+  if options and options.keep then check_replaced(path, text) end
   user_error.call(core.io.write_atomic, path, text)
   return #text
 end
