@@ -11,18 +11,20 @@ local counter = require "cld.counter"
 local say = require "cld.say"
 local user_error = require "cld.user_error"
 
--- The first argument may be just the path.
-local arguments = table.move(arg, 0, #arg, 0, {})
-if arguments[1] and arguments[1]:sub(1, 1) ~= "-" then table.insert(arguments, 1, "--data") end
-local opt = cld.options({
+local opt = cld.options {
   about = "what a folder of images holds, and what is wrong with it",
-  { "data",    "", "the folder, or a .tar; its path alone does, too", nonempty = true },
+  { "folder",  "", "the folder, or a .tar", value = "argument" },
+  { "data",    "", "the same, if it is not given so", nonempty = true },
   { "inside",  "", "of a .tar: the folder in it" },
   { "workers", 1,  "threads that read and decode; 0: none of their own", min = 0, max = 256, integer = true },
   { "show",    20, "lines of each list; 0: all", min = 0, integer = true },
-}, arguments)
+}
 cld.dist.first_only()
-if opt.data == "" then user_error.raise("check_data: which folder? check_data.lua FOLDER") end
+if opt.folder ~= "" and opt.data ~= "" then
+  user_error.raise("unexpected argument '%s': --data names the folder already", opt.folder)
+end
+local data = opt.folder ~= "" and opt.folder or opt.data
+if data == "" then user_error.raise "check_data: which folder? check_data.lua FOLDER" end
 
 -- ---- findings ---------------------------------------------------------------
 
@@ -206,7 +208,7 @@ local function tell_duplicates()
   tell(("warning: %s more than once in one split"):format(plural(#within, "image is", "images are")), within)
 end
 
-parts = cld.data.parts.find(opt.data, opt.inside ~= "" and opt.inside or nil)
+parts = cld.data.parts.find(data, opt.inside ~= "" and opt.inside or nil)
 cld.catch_signals()
 for number, part in ipairs(parts) do tell_part(number, part) end
 for number = 2, #parts do

@@ -36,6 +36,10 @@ describe("options.peek", function()
     assert.equal("runs/a", peek("--resume", "runs/a").resume)
   end)
 
+  it("reads no options after --", function()
+    assert.equal(224, peek("--", "--size", "32").size)
+  end)
+
   it("tells a flag that is turned off from one that is not given", function()
     local opt, given = peek "--no-fast"
     assert.is_false(opt.fast)
@@ -129,6 +133,19 @@ describe("options", function()
     check.fails(function() cld.options(list, { "--runs", "a" }) end, "unknown option '%-%-runs'")
   end)
 
+  it("take what stands after -- beside them, whatever it begins with", function()
+    local list = { { "runs", {}, "folders", value = "arguments" }, { "top", 3, "so many", integer = true } }
+    local opt = cld.options(list, { "a", "--top", "2", "--", "-x", "--top", "9", "--" })
+    assert.same({ { "a", "-x", "--top", "9", "--" }, 2 }, { opt.runs, opt.top })
+  end)
+
+  it("take one word beside them if one is declared", function()
+    local list = { { "folder", "", "folder", value = "argument" }, { "top", 3, "so many", integer = true } }
+    assert.equal("-x", cld.options(list, { "--top", "2", "--", "-x" }).folder)
+    assert.equal("", cld.options(list, {}).folder)
+    check.fails(function() cld.options(list, { "a", "--top", "2", "b" }) end, "unexpected argument 'b'")
+  end)
+
   it("raise for a name that was not declared", function()
     check.fails(function() return parse().epoch end, "no option 'epoch' is declared")
   end)
@@ -165,6 +182,7 @@ describe("options", function()
     { { "--rates", "1 2" }, "got '1 2'" },
     { { "--rates", "-1" }, "got '%-1'" },
     { { "stray" }, "unexpected argument 'stray'" },
+    { { "--", "--lr" }, "unexpected argument '%-%-lr'" },
     { { lr = "fast" }, "expected a number above 0, got 'fast'" },
     { { erase = 1 }, "expected true or false, got '1'" },
     { { speed = 1 }, "no option 'speed' is declared" },

@@ -21,7 +21,9 @@
 --   "numbers"    a text of different numbers, each within min, above and max: options.numbers(text), a list of floats;
 --                it may be empty if the default is
 --   "device"     a text such as "cuda:1"
---   "arguments"  the list of what stands on the command line beside the options: { "runs", {}, help, value = ... }
+--   "arguments"  the list of what stands on the command line beside the options: { "runs", {}, help, value = ... };
+--                after "--" also what begins with a dash
+--   "argument"   a text that stands there, and no other
 --
 -- opt is a plain table of values, except that reading a name that was not declared is an error.
 local core = require "cld.core"

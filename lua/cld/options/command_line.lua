@@ -11,7 +11,7 @@ local function facts(d)
   local default
   if d.kind == "boolean" then
     default = d[2] and ("default: yes; --no-%s turns it off"):format(d[1]) or ("default: no, --no-%s"):format(d[1])
-  elseif d[2] ~= "" and d.kind ~= "optional" and d.kind ~= "arguments" then
+  elseif d[2] ~= "" and d.kind ~= "optional" and not values.is_beside(d) then
     default = "default: " .. tostring(d[2])
   end
   local text = table.concat({ range ~= "" and range or default, range ~= "" and default or nil }, "; ")
@@ -24,18 +24,18 @@ local placeholders = { integer = "<integer>", number = "<number>", optional = "<
 local function build_parser(program, about, declarations)
   local others
   for _, d in ipairs(declarations) do
-    if d.kind == "arguments" then others = d end
+    if values.is_beside(d) then others = d end
   end
-  local after = others and (" %s..."):format(others[1]:upper()) or ""
+  local is_one = others and others.kind == "argument"
+  local after = others and (is_one and " %s" or " %s..."):format(others[1]:upper()) or ""
   local parser = argparse(program, about):usage(("usage: cldlua %s [options]%s"):format(program, after))
   parser:help_max_width(110):help_description_margin(27)
   if others then
-    parser:argument(others[1]:upper()):target(others.field):description(others[3]):args "*"
-  else
-    parser:argument("unexpected"):args("*"):hidden(true)
+    parser:argument(others[1]:upper()):target(others.field):description(others[3]):args(is_one and "?" or "*")
   end
+  if not others or is_one then parser:argument("unexpected"):args("*"):hidden(true) end
   for _, d in ipairs(declarations) do
-    if d.kind == "arguments" then goto continue end
+    if values.is_beside(d) then goto continue end
     local name, help = "--" .. d[1], d[3] .. facts(d)
     if d.kind == "boolean" then
       parser:flag(name):target(d.field):description(help):action("store_true")
@@ -62,7 +62,7 @@ end
 local function unknown_option(name, declarations, recipe)
   local names = { "--help" }
   for _, d in ipairs(declarations) do
-    if d.kind ~= "arguments" then names[#names + 1] = "--" .. d[1] end
+    if not values.is_beside(d) then names[#names + 1] = "--" .. d[1] end
     if d.kind == "boolean" then names[#names + 1] = "--no-" .. d[1] end
   end
   local hint = user_error.hint(name, names)
@@ -89,13 +89,15 @@ local function dashed_value(d, argument)
   user_error.raise("option '--%s': the value '%s' begins with '-'; --%s=%s gives it", d[1], argument, d[1], argument)
 end
 
--- Rewrites the arguments so that argparse reads them as intended, or raises the user's error.
+-- Rewrites the arguments so that argparse reads them as intended, or raises the user's error. What follows "--" is no
+-- option, whatever it begins with.
 local function prepare(arguments, declarations, recipe)
   local by_name, out, takes_others = {}, {}, false
   for _, d in ipairs(declarations) do
-    if d.kind ~= "arguments" then by_name[d[1]] = d else takes_others = true end
+    if values.is_beside(d) then takes_others = true else by_name[d[1]] = d end
   end
-  for _, argument in ipairs(arguments) do
+  for i, argument in ipairs(arguments) do
+    if argument == "--" then return table.move(arguments, i, #arguments, #out + 1, out) end
     local before = out[#out]
     local d = before and by_name[before:match "^%-%-(.+)$"]
     local one_dash = argument:find "^%-[^-]" ~= nil
@@ -122,7 +124,7 @@ function command_line.only(declarations, arguments)
     if d.kind == "boolean" then by_name["--no-" .. d[1]] = d end
   end
   local i = 1
-  while i <= #arguments do
+  while i <= #arguments and arguments[i] ~= "--" do
     local argument, following = arguments[i], arguments[i + 1]
     local d = by_name[argument:match "^[^=]+"]
     if d or argument == "--help" or argument == "-h" then out[#out + 1] = argument end

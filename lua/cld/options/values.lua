@@ -12,6 +12,9 @@ function values.kind(declaration)
   return kind == "number" and declaration.integer and "integer" or kind
 end
 
+--- Whether it is what stands on the command line beside the options.
+function values.is_beside(d) return d.kind == "arguments" or d.kind == "argument" end
+
 --- Whether the values are one number each.
 function values.is_number(d) return d.kind == "integer" or d.kind == "number" end
 
