@@ -9,7 +9,8 @@
 --
 -- If a run is resumed from one of them, it continues from that epoch, and that file becomes checkpoint.safetensors at
 -- once, as the log continues there too (history.lua). The later checkpoints are superseded, but stay until the first
--- new one is written, in case the wrong file was named. With N = 0 no checkpoints are kept, and existing ones stay.
+-- new one is written, in case the wrong file was named. A run that is resumed with a smaller N keeps no more
+-- than N from then on, even if it is complete. With N = 0 no checkpoints are kept, and existing ones stay.
 local core = require "cld.core"
 local folder = require "cld.run.folder"
 local json = require "cld.json"
@@ -50,6 +51,15 @@ local function settle_best(held, best, here)
   return true
 end
 
+-- Removes all but the last `count` of the epochs' checkpoints up to `epoch`; all of these stay if count is 0.
+local function prune(held, epoch, count)
+  local epochs = {}
+  for _, other in ipairs(epochs_in(held)) do
+    if other <= epoch then epochs[#epochs + 1] = other end
+  end
+  for i = 1, count > 0 and #epochs - count or 0 do held:remove(name(epochs[i])) end
+end
+
 --- go_on(held, file, position, count): called when a run has resumed from `file`, a checkpoint in its folder at this
 -- position, and keeps the last `count`. Completes the work that a killed run left undone and says what is superseded.
 function kept.go_on(held, file, position, count)
@@ -66,6 +76,7 @@ function kept.go_on(held, file, position, count)
   end
   if count > 0 and here and here > 0 and not held:exists(name(here)) then held:keep(current, name(here)) end
   if held:exists(best_file) or count > 0 then settle_best(held, best, here) end
+  if file == current then prune(held, position.epoch, count) end -- there may be no further epoch
 end
 
 --- after(held, epoch, best, count, since): called when checkpoint.safetensors was just written at the end of `epoch`.
@@ -75,12 +86,11 @@ function kept.after(held, epoch, best, count, since)
     held:keep(current, name(epoch))
     if best == epoch then held:keep(current, best_file) end
   end
-  local epochs = {}
   for _, other in ipairs(epochs_in(held)) do
     local is_superseded = other > since and other ~= epoch
-    if is_superseded then held:remove(name(other)) else epochs[#epochs + 1] = other end
+    if is_superseded then held:remove(name(other)) end
   end
-  for i = 1, count > 0 and #epochs - count or 0 do held:remove(name(epochs[i])) end
+  prune(held, epoch, count)
   local of_best = epoch_at(held, best_file)
   if of_best and of_best > since and of_best ~= best then held:remove(best_file) end
 end
