@@ -59,6 +59,8 @@ function checkMap(run) {
 function checkRun(run) {
   const parts = { views: run.views, neighbours: run.gallery, map: run.map, groups: run.groups, confusion: run.confusion };
   for (const [id, data] of Object.entries(parts)) expect(byId(id).hidden === !data, `${run.name}: the section '${id}' is ${data ? "hidden" : "shown"}`);
+  for (const note of document.querySelectorAll("#notes .note")) expect(runs.length === 1 || note.textContent.startsWith(run.name + ": "), `${run.name}: a note of its does not name it`);
+  for (const head of document.querySelectorAll(".of-run h2")) expect(runs.length === 1 || head.dataset.run === run.name, `${run.name}: '${head.textContent}' does not name it`);
   if (run.map) checkMap(run);
   for (const canvas of document.querySelectorAll("#gallery canvas, #views canvas, #groups canvas")) {
     const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;

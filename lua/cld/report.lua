@@ -38,7 +38,7 @@ local function views_of(one, number, pictures)
     view.bytes = nil
   end
   if not made and one.sets and #one.views == 0 then
-    one:note "Its checkpoint does not say what views it was trained on."
+    one:note "The run's checkpoint does not say what views it was trained on."
   end
   return made
 end

@@ -189,13 +189,13 @@ local function take_up(self, opt)
   end
   local ok, net, about = pcall(subject.load, opt)
   if not ok then
-    return self:note(("Its checkpoint cannot be taken up, so there are no pictures: %s"):format(tostring(net)))
+    return self:note(("The run's checkpoint cannot be read, so there are no pictures: %s"):format(tostring(net)))
   end
   self.net, self.layer, self.knn, self.views = net:to(opt.device), about.layer, about.knn, about.views
   local found, sets = pcall(subject.sets, opt, about)
   if not found then
-    return self:note(("Its images are not there, so there are no pictures (--data names another place): %s"):format(
-      tostring(sets)))
+    return self:note(("The run's images are not there, so there are no pictures (--data names another place): %s")
+      :format(tostring(sets)))
   end
   self.sets = sets
   local seen, view = pcall(subject.view, opt, about)

@@ -80,7 +80,8 @@ function views.of(material)
   local originals, made = some(set), {}
   for i = 1, math.min(#material.views, views.programs) do made[i] = page(material.views[i], originals) end
   if #material.views > views.programs then
-    material:note(("Of the %d programs of its views the first %d are shown."):format(#material.views, views.programs))
+    material:note(("Of the %d programs of the run's views the first %d are shown."):format(#material.views,
+      views.programs))
   end
   return made
 end

@@ -32,7 +32,7 @@ function startHead() {
 function drawNotes(run) {
   const notes = list(run.notes);
   byId("notes").hidden = notes.length === 0;
-  byId("notes").replaceChildren(...notes.map((note) => el("p", { class: "note" }, text(note))));
+  byId("notes").replaceChildren(...notes.map((note) => el("p", { class: "note" }, text(runs.length > 1 ? `${run.name}: ${note}` : note))));
 }
 
 function drawNav() {
@@ -44,6 +44,7 @@ let chosen = 0;
 
 function drawRun() {
   const run = runs[chosen];
+  if (runs.length > 1) for (const head of document.querySelectorAll("section.of-run h2")) head.dataset.run = run.name;
   for (const part of [drawNotes, drawViews, drawGallery, drawMap, drawGroups, drawConfusion]) part(run);
   drawNav();
 }
@@ -60,6 +61,7 @@ function start() {
   drawRun();
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawRun);
   window.addEventListener("scroll", hideTip, { passive: true });
+  window.addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
 }
 
 start();
