@@ -202,6 +202,10 @@ describe("a report", function()
     assert.is_nil(html:find "{{%u+}}")
   end)
 
+  it("says without scripts that it needs them", function()
+    assert.matches("<noscript>.-your browser does not run them%. Allow scripts.-</noscript>", html)
+  end)
+
   it("is small", function() assert.is_true(#html <= 1e6) end)
 
   it("is made of a run's folder as by the run itself", function()
@@ -250,7 +254,7 @@ describe("a report", function()
     os.rename(toy, toy .. "-moved")
     local result = report(folder .. "/runs/a", "--out", folder .. "/gone.html")
     assert.equal(0, result.code, result.err)
-    assert.matches("a: Its images are not there, so there are no pictures", result.out)
+    assert.matches("a: The run's images are not there, so there are no pictures", result.out)
     local run = data_of(process.read(folder .. "/gone.html")).runs[1]
     assert.is_nil(run.gallery or run.map or run.views)
     assert.is_table(run.curves.top1)
