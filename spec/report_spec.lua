@@ -367,6 +367,26 @@ describe("a report", function()
     assert.is_nil(result.out:find "report: ")
   end)
 
+  -- A limit on the size of files stands in for the full disk.
+  it("that the disk has no room for fails no run, and the old one stays", function()
+    local code = [[
+      local report = require "cld.report"
+      local html = report.html
+      function report.html(...)
+        local text = html(...)
+        io.popen("prlimit --fsize=40000: --pid " .. cld.host().pid):close()
+        return text
+      end]]
+    os.execute(("cp -r %s/runs/a %s/runs/full"):format(folder, folder))
+    local result = recipes.run_after(code, "cifar10_npid_cld", "--resume", folder .. "/runs/full", "--epochs", "3",
+      "--report")
+    assert.equal(0, result.code, result.err)
+    assert.matches("\nthe report was not written %(recipes/report.lua makes one of any run%): cannot write"
+      .. " '[^\n]*/full/report.html': File too large\n", result.out)
+    assert.equal(html, process.read(folder .. "/runs/full/report.html"))
+    assert.equal(3, recipes.last("full", "end").epoch)
+  end)
+
   it("that cannot be made fails no run", function()
     local result = recipes.run_after([[package.preload["cld.report"] = function() error("no report today", 0) end]],
       "cifar10_npid_cld", train("failing", "--epochs", "1", "--knn-k", "5", "--report"))

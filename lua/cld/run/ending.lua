@@ -7,6 +7,7 @@ local nn = require "cld.nn"
 local projector = require "cld.run.projector"
 local settings = require "cld.run.settings"
 local sorted_keys = require "cld.sorted_keys"
+local user_error = require "cld.user_error"
 
 local ending = {}
 
@@ -18,7 +19,7 @@ local function write_report(run)
   if not settings.get(run.opt, "report") then return end
   local began, report = core.system.clock(), require "cld.report"
   local text = report.html { report.of_run(run, ending.report_seconds) }
-  run.held:write("report.html", text)
+  user_error.call(run.held.write, run.held, "report.html", text)
   run.line:print(("report: %s/report.html (%.1f MB, made in %.0f s; --report false leaves it out)"):format(run:where(),
     #text / 1e6, math.ceil(core.system.clock() - began)))
 end
