@@ -15,7 +15,7 @@ local watched = require "cld.run.watched"
 local opt = cld.options {
   about = "a run's curves in the terminal",
   { "runs",   {}, "folders of runs", value = "arguments" },
-  { "every",  5,  "seconds between drawings", above = 0 },
+  { "every",  5,  "seconds between drawings", above = 0, needs = { "once", false } },
   { "once",   false, "draw once, and leave" },
   { "only",   "", "which curves, separated by commas: loss,top1; empty: as many as there is room for" },
   { "width",  0,  "columns; 0: the terminal's", min = 0, max = 1000, integer = true },

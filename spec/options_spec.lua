@@ -194,6 +194,36 @@ describe("options", function()
     end)
   end
 
+  describe("that need others", function()
+    local list = {
+      { "gamma", 0.1, "factor", needs = { "schedule", "step", "steps" } },
+      { "schedule", "cosine", "rate", choices = { "cosine", "step", "steps" } },
+      { "mirror", "", "address", needs = { "fetch", true } }, { "fetch", false, "fetch" },
+      { "every", 5, "seconds", needs = { "once", false } }, { "once", false, "once" },
+      { "resume", false, "a run", value = "optional" },
+    }
+
+    it("are refused where they have no effect", function()
+      check.fails(function() cld.options(list, { "--gamma", "0.5" }) end,
+        "option '%-%-gamma' has no effect with %-%-schedule cosine; it needs %-%-schedule step or steps$")
+      check.fails(function() cld.options(list, { "--mirror", "x" }) end,
+        "option '%-%-mirror' has no effect without %-%-fetch$")
+      check.fails(function() cld.options(list, { "--once", "--every", "2" }) end,
+        "option '%-%-every' has no effect with %-%-once$")
+    end)
+
+    it("are taken with these, and are no fault where they are not given", function()
+      local opt = cld.options(list,
+        { "--gamma", "0.5", "--schedule", "steps", "--mirror", "x", "--fetch", "--every", "2" })
+      assert.same({ 0.5, "x", 2 }, { opt.gamma, opt.mirror, opt.every })
+      assert.equal(0.1, cld.options(list, { "--once" }).gamma)
+    end)
+
+    it("are left to the run that is resumed, which knows the others", function()
+      assert.equal(0.5, cld.options(list, { "--gamma", "0.5", "--resume" }).gamma)
+    end)
+  end)
+
   it("refuse bad declarations", function()
     check.fails(function() cld.options({ { "a", 1, "" }, { "a", 2, "" } }, {}) end, "'a' is declared twice")
     check.fails(function() cld.options({ "a" }, {}) end, "entry 1 is a string")

@@ -10,7 +10,8 @@ local cld = require "cld"
 local opt = cld.options {
   about = "an example", { "epochs", 8, "epochs", min = 1, integer = true },
   { "batch-size", 8, "images per step", integer = true },
-  { "lr", 0.1, "at batch size 128" }, { "schedule", "cosine", "" }, { "milestones", "120,160", "" },
+  { "lr", 0.1, "at batch size 128" }, { "schedule", "cosine", "" },
+  { "milestones", "120,160", "", needs = { "schedule", "step" } },
   { "warmup-epochs", 0, "", integer = true }, { "warmup-factor", 100, "", integer = true }, { "lr-min", 0.0, "" },
   { "fill-epochs", 0, "", integer = true },
   { "images", 40, "in the data set", integer = true }, { "drop-last", false, "" }, { "stop", 0, "", integer = true },
@@ -137,6 +138,14 @@ describe("the position of a resumed run", function()
       finish("--epochs", "2", "--warmup-epochs", "4", "--warmup-factor", "10")
       local steps = finish("--epochs", "8", "--batch-size", "20")
       check.close({ steps[1].rate, steps[5].rate }, { (9 * 2 / 4 + 1) / 10, 1 }, { atol = 1e-12 })
+    end)
+
+    it("takes new milestones for the schedule that it has, and none for another", function()
+      finish("--epochs", "2", "--schedule", "step", "--milestones", "9")
+      check.close(finish("--epochs", "4", "--milestones", "2")[1].rate, 0.1, { atol = 1e-12 })
+      finish("--epochs", "5", "--schedule", "cosine")
+      local _, result = start("--epochs", "6", "--milestones", "2")
+      assert.matches("option '%-%-milestones' has no effect with %-%-schedule cosine; it needs", result.err)
     end)
 
     it("steps down at its milestones", function()

@@ -14,7 +14,8 @@
 -- The type of the default is the type of the option. A number may have a fraction, whether or not the default has one,
 -- unless `integer` is true. It becomes a Lua integer if it has no fraction and the default is written as an integer,
 -- else a float. Further fields: min, max, above (exclusive), choices, nonempty (a text that may not be ""); fixed: why
--- a resumed run cannot take another value (run/settings.lua); and value:
+-- a resumed run cannot take another value (run/settings.lua); needs = { "schedule", "step" }: the option has an effect
+-- only if the option named first has one of the values after it, and giving it otherwise is an error; and value:
 --
 --   "optional"   a flag that may also take a text
 --   "integers"   a text of ascending positive integers: options.integers(text) makes a list of it
@@ -162,6 +163,31 @@ local facts = setmetatable({}, { __mode = "k" })
 -- its declarations and the options that the user gave; nil for any other table.
 function options.details(opt) return facts[opt] end
 
+-- Why an option has no effect while the other that it needs, `name`, has this value: "with --schedule cosine; it needs
+-- --schedule step", "without --download".
+local function no_effect(name, value, needed)
+  if type(value) == "boolean" then return (value and "with --" or "without --") .. name end
+  return ("with --%s %s; it needs --%s %s"):format(name, tostring(value), name, table.concat(needed, " or "))
+end
+
+--- cld.options.check_needs(opt): the user's error if an option was given that has no effect with the others
+-- (`needs` of the declarations).
+function options.check_needs(opt)
+  local details = facts[opt]
+  for _, d in ipairs(details and details.declarations or {}) do
+    local needs = details.given[d.field] and d.needs
+    local value = needs and rawget(opt, field_name(needs[1]))
+    local is_met, needed = value == nil, {}
+    for i = 2, value ~= nil and #needs or 0 do
+      is_met = is_met or value == needs[i]
+      needed[i - 1] = tostring(needs[i])
+    end
+    if not is_met then
+      user_error.raise("option '--%s' has no effect %s", d[1], no_effect(needs[1], value, needed))
+    end
+  end
+end
+
 --- If set, the reason why no recipe can begin now: cld.options raises it until it is false again.
 options.refusal = false
 
@@ -213,6 +239,7 @@ setmetatable(options, { __call = function(_, spec, arguments)
   end
   setmetatable(opt, Options)
   facts[opt] = { declarations = declarations, given = given }
+  if not rawget(opt, "resume") then options.check_needs(opt) end -- else cld.run does, with the run's own
   return opt
 end })
 

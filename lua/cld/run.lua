@@ -54,6 +54,7 @@ local divergence = require "cld.run.divergence"
 local ending = require "cld.run.ending"
 local evaluation = require "cld.run.evaluation"
 local new_meters = require "cld.run.meters"
+local options = require "cld.options"
 local order = require "cld.run.order"
 local plans = require "cld.run.plans"
 local plans_of_job = require "cld.plans"
@@ -175,6 +176,7 @@ local function start(opt)
   self.folder, self.held = self.claim.path, self.claim.held
   self.checkpoint = self.folder .. "/" .. self.claim.file
   self.changed = self.claim.continues and continue(self) or {}
+  options.check_needs(opt)
   self.is_kept = self.loaded ~= nil -- a checkpoint exists
   settings.set_up_process(opt)
 

@@ -158,7 +158,8 @@ groups.images = group {
 -- For a data set that can be downloaded; its reader takes both (cld.data.download).
 local download = {
   { "download", false, "fetch the data set into --data if it is not there" },
-  { "mirror",   "",    "another address to fetch it from: the archive's, or of the folder that holds it" },
+  { "mirror",   "",    "another address to fetch it from: the archive's, or of the folder that holds it",
+    needs = { "download", true } },
 }
 
 local function and_download(list) return table.move(download, 1, #download, #list + 1, list) end
@@ -249,7 +250,8 @@ groups.infomin = group {
   { "queries",        2,     "query views of an image; 1, which needs --lambda 0, is InfoMin as it was published",
     min = 1, max = 2, integer = true },
   { "jigsaw",         true,  "nine patches of each image as a further query" },
-  { "beta",           0.5,   "weight of the patches' loss, that of the views' being one less it", min = 0, max = 1 },
+  { "beta",           0.5,   "weight of the patches' loss, that of the views' being one less it", min = 0, max = 1,
+    needs = { "jigsaw", true } },
   { "double-enqueue", false, "enqueue the keys after each query view, so that the second has them as negatives too:"
     .. " the habit of the authors' code, with which the published accuracy was reached" },
 }
@@ -314,7 +316,7 @@ groups.cld = group {
   { "clusters",   128, "groups of the rows of a view", min = 1, max = 65536, integer = true },
   { "iterations", 5,   "k-means iterations; ncut makes them too", min = 1, max = 1000, integer = true },
   { "eigenvectors", 0, "of ncut: how many, at most as many as rows; 0: as many as --clusters", min = 0,
-    max = 65536, integer = true },
+    max = 65536, integer = true, needs = { "grouping", "ncut" } },
   { "cld-t",      0.2, "temperature of the CLD loss", above = 0 },
   { "detach-centroids", false, "no gradient through the centroids" },
 }
@@ -334,7 +336,8 @@ groups.sgd = group {
 groups.optimizer = group {
   { "optimizer", "sgd", "sgd, or lars for large batches, which leaves biases and norms out of its own rates and of the"
     .. " decay", choices = { "sgd", "lars" } },
-  { "lars-eta",  0.001, "LARS: a tensor's step, as a share of its norm, at the rate 1", above = 0 },
+  { "lars-eta",  0.001, "LARS: a tensor's step, as a share of its norm, at the rate 1", above = 0,
+    needs = { "optimizer", "lars" } },
 }
 
 --- How long to train, and the learning rate over time: cld.schedule.from_options, which reads lr and batch-size too.
@@ -344,10 +347,12 @@ groups.schedule = group {
     .. " epoch, without warm-up; infomin, after every epoch to lr / 1000, and batches above 256 warm up from 0.01 over"
     .. " 5 epochs; step, at the milestones", choices = { "cosine", "cosine-epochs", "infomin", "step" } },
   { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0, integer = true },
-  { "warmup-factor", 100,       "the warm-up starts at lr divided by this; 0: at 0", min = 0, integer = true },
-  { "lr-min",        1e-6,      "where the cosine ends", min = 0 },
-  { "milestones",    "120,160", "epochs at which --schedule step takes the rate times gamma", value = "integers" },
-  { "gamma",         0.1,       "its factor", min = 0 },
+  { "warmup-factor", 100,       "the warm-up starts at lr divided by this; 0: at 0", min = 0, integer = true,
+    needs = { "schedule", "cosine", "step" } },
+  { "lr-min",        1e-6,      "where the cosine ends", min = 0, needs = { "schedule", "cosine", "cosine-epochs" } },
+  { "milestones",    "120,160", "epochs at which --schedule step takes the rate times gamma", value = "integers",
+    needs = { "schedule", "step" } },
+  { "gamma",         0.1,       "its factor", min = 0, needs = { "schedule", "step" } },
 }
 
 --- The evaluation by kNN, and how often: the evaluate method of cld.run. cld.run:describe stores k and the temperature
