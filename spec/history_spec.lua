@@ -129,6 +129,29 @@ describe("history", function()
     assert.equal("unfinished\n", result.out)
   end)
 
+  it("waits for no pipe in place of a file", function()
+    for _, name in ipairs { "log.jsonl", "options.json", "versions.json" } do
+      local path = run_of("pipe-" .. name, { start(0, 0), epoch(1, 2) })
+      os.execute(("cd %s && rm -f %s && mkfifo %s"):format(path, name, name))
+      local code = ('print((require "cld.run.history".read(%q)))'):format(path)
+      assert.equal(0, process.run { "-e", code, timeout = 10 }.code)
+    end
+  end)
+
+  it("takes no step for a share of an epoch that has none", function()
+    local run = history.read(run_of("no-steps", {
+      { event = "start", epoch = 0, step = 0, steps_per_epoch = 0 }, progress(1, 4, 9),
+    }))
+    assert.same({ { 4, 1, 9 } }, points(run, "loss"))
+  end)
+
+  it("has no time that no run can have taken", function()
+    local run = history.read(run_of("forever", {
+      { event = "epoch", epoch = 1, step = 4, seconds = 60 }, { event = "epoch", epoch = 2, step = 8, seconds = 1e300 },
+    }))
+    assert.equal(60, run.seconds)
+  end)
+
   it("says that there is no folder", function()
     assert.same({ nil, "there is no such folder" }, { history.read(folder .. "/none") })
   end)

@@ -100,7 +100,8 @@ describe("watch", function()
   end)
 
   it("shows a run that has logged nothing", function()
-    assert.matches("/a: stopped without ending, 0 of 3 epochs\nnothing is logged yet\n[^\n]*: the run stopped after",
+    assert.matches("/a: stopped without ending, 0 of 3 epochs\nnothing is logged yet\n[^\n]*: the run stopped in its"
+      .. " first epoch",
       watch(run_of("a", ""), "--once").out)
   end)
 
@@ -139,6 +140,13 @@ describe("watch", function()
       assert.is_true(columns <= size[1] and rows <= size[2], result.out)
     end)
   end
+
+  it("draws no point that lies nowhere", function()
+    local log = cld.json.encode { event = "epoch", epoch = math.maxinteger, step = 4, seconds = 1e300,
+      means = { loss = 1e308 } }
+    local result = watch(run_of("a", log .. "\n"), "--once")
+    assert.same({ 0, "" }, { result.code, result.err })
+  end)
 
   it("clears a terminal that has become narrower, and so has wrapped its lines", function()
     local result = process.terminal { "-e", [[

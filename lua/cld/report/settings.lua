@@ -73,8 +73,7 @@ function settings.facts(run)
   if best and type(best.value) == "number" and type(best.epoch) == "number" then
     add("best", ("%s %s, epoch %d"):format(text_of(best.name), figures.text("%.2f %%", 100 * best.value), best.epoch))
   end
-  local seconds = run.seconds
-  if seconds and seconds >= 0 and seconds < 1e10 then add("training time", duration(seconds)) end
+  if run.seconds then add("training time", duration(run.seconds)) end
   add("begun", first and type(first.date) == "string" and first.date or nil)
   add("cldlua", field(stored, "versions", "cldlua"))
   add("commit", field(stored, "versions", "commit"))

@@ -19,8 +19,9 @@ local function decoded(text)
   return ok and type(value) == "table" and value or nil
 end
 
+-- The text of a file; nil for anything else, such as a pipe, which would be waited for.
 local function read(path)
-  local file = io.open(path, "rb")
+  local file = core.io.exists(path) == "file" and io.open(path, "rb")
   local text = file and file:read "a"
   if file then file:close() end
   return text
@@ -61,6 +62,9 @@ local odd = { nan = 0 / 0, inf = math.huge, ["-inf"] = -math.huge }
 
 local function number(value) return math.type(value) and value or odd[value] end
 
+-- A number above 0, or nil.
+local function positive(value) return math.type(value) and value > 0 and value or nil end
+
 --- each_value(event, f): f(name, number, part) for all values of an event; part is "means", "now" or "values", or nil.
 -- `skipped`, the number of skipped steps, is included once it is above 0.
 function history.each_value(event, f)
@@ -82,7 +86,7 @@ end
 function history.walk(events, f)
   local steps_per_epoch
   for _, event in ipairs(events) do
-    if event.event == "start" then steps_per_epoch = number(event.steps_per_epoch) end
+    if event.event == "start" then steps_per_epoch = positive(event.steps_per_epoch) end
     local epoch = event.epoch
     if event.event == "progress" and steps_per_epoch and number(event.step_in_epoch) then
       epoch = epoch - 1 + event.step_in_epoch / steps_per_epoch
@@ -138,6 +142,8 @@ local function name_of(folder)
   return path:match "[^/]*$"
 end
 
+local MOST_SECONDS = 1e10 -- that a run is believed to have taken: three hundred years
+
 --- read(folder) -> {path, name, recipe, options, facts (versions.json), events, curves, epochs_done, state, best =
 -- {epoch, name, value} or nil, seconds}; or nil and why not. A run without steps has no curves. The state is "ended",
 -- "interrupted" (by a signal), "running", "stopped" (killed, or ended by an error), or "unfinished" if it is one of the
@@ -158,7 +164,8 @@ function history.read(folder)
   for _, event in ipairs(events) do
     if event.event == "epoch" or event.event == "start" then run.epochs_done = event.epoch end
     if type(event.best) == "table" then run.best = event.best end
-    run.seconds = number(event.seconds) or run.seconds
+    local seconds = number(event.seconds)
+    if seconds and seconds >= 0 and seconds < MOST_SECONDS then run.seconds = seconds end
   end
   return run
 end

@@ -23,7 +23,8 @@ local LEAST_WIDTH, LEAST_PLOT, LEAST_HEIGHT = 38, 24, 8
 -- ---- runs ---------------------------------------------------------------------------
 
 local function size_of(path)
-  local file <close> = io.open(path .. "/log.jsonl", "rb")
+  local log = path .. "/log.jsonl"
+  local file <close> = core.io.exists(log) == "file" and io.open(log, "rb") or nil
   return file and file:seek "end" or -1
 end
 
@@ -72,8 +73,9 @@ function watched.stopped(list)
     local run = one.run
     if run.state == "stopped" then
       local recipe = type(run.facts.recipe) == "string" and run.facts.recipe or "recipes/NAME.lua"
-      lines[#lines + 1] = printable_line(("%s: the run stopped after epoch %d without ending (killed, or an error?);"
-        .. " resume it with: cldlua %s --resume %s"):format(one.path, run.epochs_done, shell(recipe), shell(one.path)))
+      local where = run.epochs_done > 0 and "after epoch " .. run.epochs_done or "in its first epoch"
+      lines[#lines + 1] = printable_line(("%s: the run stopped %s without ending (killed, or an error?); resume it"
+        .. " with: cldlua %s --resume %s"):format(one.path, where, shell(recipe), shell(one.path)))
     end
   end
   return lines
@@ -100,11 +102,10 @@ local states = {
 local function header(one)
   local run = one.run
   local words = { ("%s: %s"):format(one.path, states[run.state]) }
-  local epochs = math.type(run.options.epochs) == "integer" and " of " .. run.options.epochs or ""
-  words[#words + 1] = ("%d%s epochs"):format(run.epochs_done, epochs)
-  if run.seconds and run.seconds >= 0 and run.seconds < math.huge then
-    words[#words + 1] = progress.duration(run.seconds)
-  end
+  local total = math.type(run.options.epochs) == "integer" and run.options.epochs or nil
+  words[#words + 1] = ("%d%s epoch%s"):format(run.epochs_done, total and " of " .. total or "",
+    (total or run.epochs_done) == 1 and "" or "s")
+  if run.seconds then words[#words + 1] = progress.duration(run.seconds) end
   local best = run.best
   if best and type(best.name) == "string" and math.type(best.value) and math.type(best.epoch) == "integer" then
     words[#words + 1] = ("best %s %.2f %% (epoch %d)"):format(best.name, 100 * best.value, best.epoch)
@@ -162,7 +163,7 @@ local function line_of(one, name, is_alone)
   local x, y, is_seen = {}, {}, false
   for i, point in ipairs(one.run.curves[name] or {}) do
     x[i], y[i] = point.epoch, point.value
-    is_seen = is_seen or point.value - point.value == 0
+    is_seen = is_seen or point.value - point.value == 0 and point.epoch - point.epoch == 0
   end
   return { x, y, label = not is_alone and one.run.name or nil }, is_seen
 end
