@@ -108,6 +108,15 @@ describe("a run that keeps checkpoints", function()
     assert.equal(2, epoch_of("a", "best"))
   end)
 
+  it("removes nothing that is no file, and names it where a checkpoint is to be", function()
+    e.succeed("--name", "a", "--keep-checkpoints", "2", "--epochs", "3")
+    os.execute(("cd %s && mkdir checkpoint-1.safetensors checkpoint-4.safetensors"):format(path "a"))
+    local result = e.succeed("--resume", path "a", "--epochs", "4")
+    assert.matches("\ncannot replace '[^\n]*/a/checkpoint%-4.safetensors': Is a directory; checkpoint.safetensors is"
+      .. " written, and the training goes on\n", result.out)
+    assert.equal("folder", cld.io.exists(path("a", "checkpoint-1.safetensors")))
+  end)
+
   it("keeps all that there are when it is resumed with none", function()
     e.succeed("--name", "a", "--keep-checkpoints", "3", "--epochs", "4")
     e.succeed("--resume", path "a", "--keep-checkpoints", "0")

@@ -184,6 +184,16 @@ describe("a run in its folder", function()
     assert.same({}, cld.io.list(runs))
   end)
 
+  for _, name in ipairs { "versions.json", "log.jsonl", "options.json" } do
+    it("says in one line that its " .. name .. " is a pipe", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      os.execute(("cd %s && rm %s && mkfifo %s"):format(path "example", name, name))
+      local result = start("--resume", path "example")
+      assert.equal(1, result.code)
+      assert.matches("^cldlua: cannot %a+ '[^\n]*/example/" .. name .. "': it is not a regular file\n$", result.err)
+    end)
+  end
+
   it("goes on with a word where folders cannot be locked", function()
     for _, reason in ipairs { 22, 37, 38, 95 } do -- EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP
       local result = process.run { script, "--runs", runs, "--threads", "1", "--epochs", "1",

@@ -144,7 +144,8 @@ function board.open(run)
   local self = setmetatable({ last = {} }, Board)
   self.writer = require "cld.tensorboard".writer(folder, { step = is_new and 0 or 1 })
   if is_new then try(self, write_views, run.loader, settings.get(run.opt, "seed")) end
-  try(self, write_history, history.events(run.held:read "log.jsonl" or ""), run.steps_per_epoch)
+  local log = user_error.call(run.held.read, run.held, "log.jsonl")
+  try(self, write_history, history.events(log or ""), run.steps_per_epoch)
   return self
 end
 

@@ -15,6 +15,7 @@ local core = require "cld.core"
 local folder = require "cld.run.folder"
 local json = require "cld.json"
 local say = require "cld.say"
+local user_error = require "cld.user_error"
 
 local kept = {}
 
@@ -22,10 +23,15 @@ local best_file, current = folder.best, folder.checkpoint
 
 local function name(epoch) return ("checkpoint-%d.safetensors"):format(epoch) end
 
+local function keep(held, file, as) user_error.call(held.keep, held, file, as) end
+local function remove(held, file) user_error.call(held.remove, held, file) end
+
 -- The epochs of those in the folder, ascending.
 local function epochs_in(held)
   local epochs = {}
-  for _, file in ipairs(held:list()) do epochs[#epochs + 1] = folder.epoch_of(file) end
+  for _, file in ipairs(user_error.call(held.list, held)) do
+    epochs[#epochs + 1] = held:exists(file) == "file" and folder.epoch_of(file) or nil
+  end
   table.sort(epochs)
   return epochs
 end
@@ -47,7 +53,7 @@ local function settle_best(held, best, here)
   if epoch_at(held, best_file) == best then return true end
   local file = here == best and current or name(best)
   if epoch_at(held, file) ~= best then return false end
-  held:keep(file, best_file)
+  keep(held, file, best_file)
   return true
 end
 
@@ -57,7 +63,7 @@ local function prune(held, epoch, count)
   for _, other in ipairs(epochs_in(held)) do
     if other <= epoch then epochs[#epochs + 1] = other end
   end
-  for i = 1, count > 0 and #epochs - count or 0 do held:remove(name(epochs[i])) end
+  for i = 1, count > 0 and #epochs - count or 0 do remove(held, name(epochs[i])) end
 end
 
 --- go_on(held, file, position, count): called when a run has resumed from `file`, a checkpoint in its folder at this
@@ -68,13 +74,13 @@ function kept.go_on(held, file, position, count)
   if file ~= current then
     local later = epochs_in(held)
     local last = math.max(later[#later] or 0, epoch_at(held, current) or 0, epoch_at(held, best_file) or 0)
-    held:keep(file, current)
+    keep(held, file, current)
     if last > position.epoch then
       say(("what the run wrote after epoch %d is superseded: its log's later lines now, and later checkpoints once"
         .. " the next one is written"):format(position.epoch))
     end
   end
-  if count > 0 and here and here > 0 and not held:exists(name(here)) then held:keep(current, name(here)) end
+  if count > 0 and here and here > 0 and not held:exists(name(here)) then keep(held, current, name(here)) end
   if held:exists(best_file) or count > 0 then settle_best(held, best, here) end
   if file == current then prune(held, position.epoch, count) end -- there may be no further epoch
 end
@@ -83,16 +89,16 @@ end
 -- `best` is the epoch with the best score, or nil, and `since` the last earlier epoch that counts.
 function kept.after(held, epoch, best, count, since)
   if count > 0 then
-    held:keep(current, name(epoch))
-    if best == epoch then held:keep(current, best_file) end
+    keep(held, current, name(epoch))
+    if best == epoch then keep(held, current, best_file) end
   end
   for _, other in ipairs(epochs_in(held)) do
     local is_superseded = other > since and other ~= epoch
-    if is_superseded then held:remove(name(other)) end
+    if is_superseded then remove(held, name(other)) end
   end
   prune(held, epoch, count)
   local of_best = epoch_at(held, best_file)
-  if of_best and of_best > since and of_best ~= best then held:remove(best_file) end
+  if of_best and of_best > since and of_best ~= best then remove(held, best_file) end
 end
 
 return kept

@@ -7,6 +7,7 @@ local json = require "cld.json"
 local of_job = require "cld.plans"
 local say = require "cld.say"
 local sorted_keys = require "cld.sorted_keys"
+local user_error = require "cld.user_error"
 
 local printable_line = core.text.printable_line
 
@@ -51,8 +52,8 @@ end
 function plans.use(held, device)
   local stored = dist.shared(function()
     local files = {}
-    for _, name in ipairs(held:list()) do
-      if name:find "^plans%-.*%.json$" then files[name] = held:read(name) end
+    for _, name in ipairs(user_error.call(held.list, held)) do
+      if name:find "^plans%-.*%.json$" then files[name] = user_error.call(held.read, held, name) end
     end
     return { folder = held:where() or "", files = files }
   end)

@@ -64,7 +64,7 @@ end
 --- check_recipe(held, path): a run must be resumed by the recipe that started it. If both are known, it is the user's
 -- error if their file names differ. `path` is the folder's, for messages.
 function record.check_recipe(held, path)
-  local own, text = folder.recipe(), held:read "versions.json"
+  local own, text = folder.recipe(), user_error.call(held.read, held, "versions.json")
   local ok, facts = pcall(json.decode, text or "{}")
   local began = ok and type(facts) == "table" and facts.recipe
   if not own or type(began) ~= "string" or began:match "[^/]*$" == own:match "[^/]*$" then return end
