@@ -138,6 +138,19 @@ describe("history", function()
     end
   end)
 
+  it("says that a file cannot be read", function()
+    local path = run_of("secret", { start(0, 0) })
+    os.execute(("chmod 755 %s; chmod 000 %s/log.jsonl"):format(folder, path))
+    local words = { process.absolute(process.cldlua), "-e",
+      ('print(select(2, require "cld.run.history".read(%q)))'):format(path) }
+    if io.popen("id -u"):read "n" == 0 then -- whom no permission stops
+      table.move({ "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups" }, 1, 4, 1,
+        table.move(words, 1, #words, 5))
+    end
+    assert.equal("its log.jsonl cannot be read: Permission denied\n", process.run { program = "env",
+      table.unpack(words) }.out)
+  end)
+
   it("takes no step for a share of an epoch that has none", function()
     local run = history.read(run_of("no-steps", {
       { event = "start", epoch = 0, step = 0, steps_per_epoch = 0 }, progress(1, 4, 9),

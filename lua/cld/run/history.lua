@@ -19,12 +19,14 @@ local function decoded(text)
   return ok and type(value) == "table" and value or nil
 end
 
--- The text of a file; nil for anything else, such as a pipe, which would be waited for.
-local function read(path)
-  local file = core.io.exists(path) == "file" and io.open(path, "rb")
-  local text = file and file:read "a"
-  if file then file:close() end
-  return text
+-- The text of a file in the folder; or nil and, if it cannot be read, why. Nil for anything else, such as a pipe, which
+-- would be waited for.
+local function read(folder, name)
+  local path = folder .. "/" .. name
+  if core.io.exists(path) ~= "file" then return nil end
+  local file <close>, why = io.open(path, "rb")
+  if not file then return nil, ("its %s cannot be read: %s"):format(name, why:match "[^:]*$":gsub("^ ", "")) end
+  return file:read "a"
 end
 
 -- ---- events -------------------------------------------------------------------------
@@ -152,11 +154,14 @@ function history.read(folder)
   folder = folder:gsub("(.)/+$", "%1")
   local was_in_use = core.io.in_use(folder) -- before the log is read
   if not core.io.exists(folder) then return nil, "there is no such folder" end
-  local log, settings = read(folder .. "/log.jsonl"), read(folder .. "/options.json")
-  if not log or not settings then return nil, "not a run's folder (it lacks log.jsonl or options.json)" end
+  local log, unread = read(folder, "log.jsonl")
+  local settings, also_unread = read(folder, "options.json")
+  if not log or not settings then
+    return nil, unread or also_unread or "not a run's folder (it lacks log.jsonl or options.json)"
+  end
   local options = decoded(settings)
   if not options then return nil, "its options.json is damaged: not a JSON object" end
-  local facts, events = decoded(read(folder .. "/versions.json")) or {}, history.events(log)
+  local facts, events = decoded(read(folder, "versions.json")) or {}, history.events(log)
   local run = {
     path = folder, name = name_of(folder), recipe = recipe_of(facts), options = options, facts = facts,
     events = events, curves = history.curves(events), epochs_done = 0, state = state(events, folder, was_in_use),
