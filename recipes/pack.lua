@@ -31,7 +31,7 @@ local opt = cld.options {
   { "size",      256,   "pixels: tar: the shorter side is at most that, 0: as it is; npy: height and width", min = 0,
     max = 65535, integer = true },
   { "quality",   90,    "of JPEGs that are made; those that are small enough, in colour and upright are only copied",
-    min = 1, max = 100, integer = true },
+    min = 1, max = 100, integer = true, needs = { "format", "tar" } },
   { "upright",   false, "turn images as their EXIF orientation says; without it what is packed has none" },
   { "workers",   1,     "threads that read and encode; 0: none of their own", min = 0, max = 256, integer = true },
   { "max-bad",   0.01,  "share of the images that may be unreadable and are left out; more, and nothing is written",
