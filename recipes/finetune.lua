@@ -17,7 +17,7 @@ local opt = cld.options {
   cld.options.checkpoint,
   { "labels",     1.0, "share of the training labels: as many images of each class, a smaller share a part of a larger"
     .. " one; which ones, --seed says", above = 0, max = 1, fixed = "which are the images that it trains on" },
-  { "list",       "",  "a text file that names the labelled images instead, a file name a line",
+  { "list",       "",  "a text file that names the labelled images instead, a file name a line", path = true,
     fixed = "which are the images that it trains on" },
   { "long-tail",  1,   "in place of either: so many times fewer images of the last class than of the first; 1: all",
     min = 1, max = 1000000, fixed = "which are the images that it trains on" },

@@ -45,6 +45,17 @@ describe("recipes of image files", function()
     return result.out
   end
 
+  it("are resumed from another folder with the images of a relative --data", function()
+    local recipe, program = process.absolute "recipes/folder_npid_cld.lua", process.absolute(process.cldlua)
+    local began = process.run { recipe, "--no-report", directory = folder, program = program,
+      arguments("photos", "elsewhere", "--epochs", "1") }
+    assert.equal(0, began.code, began.err)
+    local result = process.run { recipe, "--resume", folder .. "/runs/elsewhere", "--epochs", "2", directory = "/",
+      program = program }
+    assert.equal(0, result.code, result.err)
+    assert.matches("\n" .. photos:gsub("%p", "%%%0") .. ": 48 training images", result.out)
+  end)
+
   for _, name in ipairs { "folder_npid_cld", "folder_moco_cld" } do
     local queue = name:find "moco" and { "--queue", "40" } or {}
 

@@ -15,7 +15,8 @@
 -- unless `integer` is true. It becomes a Lua integer if it has no fraction and the default is written as an integer,
 -- else a float. Further fields: min, max, above (exclusive), choices, nonempty (a text that may not be ""); fixed: why
 -- a resumed run cannot take another value (run/settings.lua); needs = { "schedule", "step" }: the option has an effect
--- only if the option named first has one of the values after it, and giving it otherwise is an error; and value:
+-- only if the option named first has one of the values after it, and giving it otherwise is an error; path = true: a
+-- text that names a file or folder, which a resumed run looks for where it was started; and value:
 --
 --   "optional"   a flag that may also take a text
 --   "integers"   a text of ascending positive integers: options.integers(text) makes a list of it

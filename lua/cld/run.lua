@@ -152,7 +152,9 @@ local function continue(self)
   end)
   self.loaded = checkpoint.of_all(self.loaded)
   if not self.loaded then return settings.adopt(path, self.opt, stored.options) end
-  return settings.adopt(self.checkpoint, self.opt, self.loaded.options, self.loaded.position.ranks)
+  local loaded = self.loaded
+  local started_in = loaded.description and loaded.description.folder
+  return settings.adopt(self.checkpoint, self.opt, loaded.options, loaded.position.ranks, started_in)
 end
 
 --- cld.run(opt): opt is what cld.options returned, or a plain table with at least `epochs`. Takes the run folder,

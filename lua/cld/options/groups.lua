@@ -95,9 +95,9 @@ groups.training = group {
 --- A checkpoint to evaluate, and the images for it: cld.eval.subject.
 groups.checkpoint = group {
   { "checkpoint", "checkpoint.safetensors", "of any recipe, or its run's folder; or published weights: .pth, .pth.tar,"
-    .. " .t7, .safetensors", nonempty = true, fixed = "whose network its checkpoint holds" },
-  { "require",    "",    "a Lua file that makes your own networks known (cld.models.define)" },
-  { "data",       "",    "folder that holds the images; empty: where the run had them" },
+    .. " .t7, .safetensors", nonempty = true, path = true, fixed = "whose network its checkpoint holds" },
+  { "require",    "",    "a Lua file that makes your own networks known (cld.models.define)", path = true },
+  { "data",       "",    "folder that holds the images; empty: where the run had them", path = true },
   { "dataset",    "own", "the kind of data set; own: the run's, or a folder", choices = {
     "own", "cifar10", "cifar100", "folder", "imagenet", "kitchen_hc", "stl10" } },
   { "classes",    "own", "of ImageNet's: all, imagenet100, or a text file with a WordNet id a line; own: the run's, or"
@@ -167,7 +167,7 @@ local function and_download(list) return table.move(download, 1, #download, #lis
 --- CIFAR's files: cld.data[opt.dataset] { root = opt.data, layout = opt.layout }.
 groups.cifar = group(and_download {
   { "dataset", "cifar10", "which data set", choices = { "cifar10", "cifar100" } },
-  { "data",    "./data",  "folder that holds it", nonempty = true },
+  { "data",    "./data",  "folder that holds it", nonempty = true, path = true },
   { "layout",  "auto",    "its files", choices = { "auto", "python", "binary" } },
 })
 
@@ -189,7 +189,7 @@ end
 --- A folder of images: cld.data.splits.
 groups.folder = named("folder", {
   { "data",    "./data", "the folder: of class folders, of plain files, or with train/ and test/ or val/ inside",
-    nonempty = true },
+    nonempty = true, path = true },
   { "layout",  "auto",   "whether sub-folders are classes: classes (images beside them are left out) or plain (no"
     .. " classes); auto: classes if all images are in them, plain if none is", choices = {
     "auto", "classes", "plain" } },
@@ -200,20 +200,21 @@ groups.folder = named("folder", {
 
 --- ImageNet: cld.data.splits.
 groups.imagenet = named("imagenet", {
-  { "data",    "./data", "folder that holds train/ and val/, or the archives as they were published", nonempty = true },
+  { "data",    "./data", "folder that holds train/ and val/, or the archives as they were published", nonempty = true,
+    path = true },
   { "classes", "",       "only these: imagenet100, or a text file with a WordNet id a line; empty: all" },
 })
 
 --- STL-10: cld.data.splits.
 groups.stl10 = named("stl10", and_download {
-  { "data",  "./data", "folder that holds stl10_binary/", nonempty = true },
+  { "data",  "./data", "folder that holds stl10_binary/", nonempty = true, path = true },
   { "split", "train",  "what to train on; kNN's memory is always train", choices = {
     "train", "train+unlabeled", "unlabeled" } },
 })
 
 --- Kitchen-HC: cld.data.splits.
 groups.kitchen_hc = named("kitchen_hc", {
-  { "data", "./data", "folder that holds Kitchen-HC/{train,test}/", nonempty = true },
+  { "data", "./data", "folder that holds Kitchen-HC/{train,test}/", nonempty = true, path = true },
 })
 
 --- The instance branch of NPID: cld.losses.memory_bank.

@@ -105,7 +105,7 @@ function values.convert(d, value)
   return math.tointeger(number) or number -- as the default, if it is integral: `1` and `1.0` are one value
 end
 
-local FIELDS = { "min", "max", "above", "integer", "choices", "nonempty", "value", "fixed", "needs" }
+local FIELDS = { "min", "max", "above", "integer", "choices", "nonempty", "value", "fixed", "needs", "path" }
 local known = { true, true, true } -- the name, the default, the help
 for _, name in ipairs(FIELDS) do known[name] = true end
 

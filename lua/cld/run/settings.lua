@@ -60,21 +60,31 @@ local function adoptable(where, opt, stored)
   return by_field
 end
 
---- adopt(where, opt, stored[, ranks = 1]): a resumed run keeps the settings that it was started with (`stored`, from
--- the file `where`, of a job of so many ranks), except those that the user gives again. Returns a list of these, as
--- text. A setting that is declared as fixed (cld.options) cannot be given again.
-function settings.adopt(where, opt, stored, ranks)
+-- A path of a run that was started in that folder, or nil: another one if it is relative and something is there.
+local function path_from(started_in, path)
+  if type(path) ~= "string" or path == "" or path:find "^/" then return path end
+  if type(started_in) ~= "string" or started_in == core.io.working_folder() then return path end
+  local whole = started_in .. "/" .. path
+  return core.io.exists(whole) and whole or path
+end
+
+--- adopt(where, opt, stored[, ranks = 1[, started_in]]): a resumed run keeps the settings that it was started with
+-- (`stored`, from the file `where`, of a job of so many ranks, in the folder started_in), except those that the user
+-- gives again. Returns a list of these, as text. A setting that is declared as fixed (cld.options) cannot be given
+-- again.
+function settings.adopt(where, opt, stored, ranks, started_in)
   adopt_threads(where, opt, stored, ranks or 1)
   local changed, by_field = {}, adoptable(where, opt, stored)
   local others = (ranks or 1) ~= dist.world
   for name, value in pairs(stored) do
     local own, d = rawget(opt, name), by_field[name]
     local is_settled = addresses[name] or name == "threads" and others
-    if is_settled or own == nil or own == value then goto continue end
+    if is_settled or own == nil then goto continue end
     if d then
       options.check(where, { d }, stored)
       opt[name] = value
-    else
+      if d.path then opt[name] = path_from(started_in, value) end
+    elseif own ~= value then
       changed[#changed + 1] = ("%s %s (was %s)"):format(name, tostring(own), tostring(value))
     end
     ::continue::
