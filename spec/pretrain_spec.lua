@@ -244,6 +244,12 @@ describe("recipes/pretrain.lua", function()
     refused(folder .. "/three", "three: 3 images to train on; expected 16 or more")
   end)
 
+  it("says how many of too few images are held out", function()
+    os.execute(("for c in dots rings; do mkdir -p %s/few/$c; cp $(ls %s/train/*/* | head -8) %s/few/$c; done"):format(
+      folder, photos, folder))
+    refused(folder .. "/few", "few: 14 images to train on, as %-%-holdout keeps 2 of 16 from training; expected 16 or")
+  end)
+
   it("trains on images smaller than any view", function()
     local small = folder .. "/small"
     local made = recipes.run("make_toy_data", "--out", small, "--layout", "files", "--train", "20", "--test", "10",

@@ -87,17 +87,22 @@ local function costs(width, device)
   end
 end
 
+-- held: the images that were kept from training to test by, or nil.
+local function check_enough(data, train, held)
+  if #train >= LEAST_IMAGES then return end
+  user_error.raise("%s: %d image%s to train on%s; expected %d or more (folder_npid_cld.lua takes two)", data, #train,
+    #train == 1 and "" or "s", held and (", as --holdout keeps %d of %d from training"):format(#held,
+      #train + #held) or "", LEAST_IMAGES)
+end
+
 -- ---- together -----------------------------------------------------------------------
 
 --- facts(asked) -> {data, images (to train on), classes (0: no labels), test (images to score by), side, looked, bad,
 -- first_bad, reading (seconds for an image), gpu (its name, or nil), cores, memory (bytes), ranks, minutes,
 -- linear_epochs, cost(arch, stem, size)}. The user's error if the images cannot be trained on.
 function look.facts(asked)
-  local train, test = splits.folder(asked)
-  if #train < LEAST_IMAGES then
-    user_error.raise("%s: %d image%s to train on; expected %d or more (folder_npid_cld.lua takes two)", asked.data,
-      #train, #train == 1 and "" or "s", LEAST_IMAGES)
-  end
+  local train, test, note = splits.folder(asked)
+  check_enough(asked.data, train, note and test)
   local host = core.system.host()
   local facts = look_at(train, math.max(math.min(host.cores - 1, 8), 1)) -- as many as training will use
   if facts.bad > MOST_BAD then
