@@ -17,11 +17,17 @@ local own = {
   { "linear-epochs", 20, "of the linear classifier at the end; 0: none", min = 0, max = 1000, integer = true },
 }
 
+local encoder = {} -- of the encoder's options those that every method has
+for _, declaration in ipairs(cld.options.resnet) do
+  if declaration[1] == "arch" or declaration[1] == "width" then encoder[#encoder + 1] = declaration end
+end
+
 -- The options that the choice depends on. The recipe that is run reads the whole command line.
 local asked, given = cld.options.peek {
   about = "self-supervised training on a folder of images, without choices to make: of the options below, and all"
     .. " others of the recipe that it takes, those that matter and are not given are chosen",
-  own, cld.options.folder, cld.options.view, cld.options.resnet, cld.options.sgd, cld.options.schedule, cld.options.knn,
+  default_texts = pretrain.default_texts,
+  own, cld.options.folder, cld.options.view, encoder, cld.options.sgd, cld.options.schedule, cld.options.knn,
   cld.options.training,
 }
 local plan = pretrain.plan(asked, given)

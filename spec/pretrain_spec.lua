@@ -216,6 +216,26 @@ describe("recipes/pretrain.lua", function()
     for _, name in ipairs { "data", "minutes", "method", "epochs" } do assert.matches("%-%-" .. name, result.out) end
   end)
 
+  it("shows no default with --help that a run does not have", function()
+    local function defaults(recipe)
+      local help = recipes.run(recipe, "--help").out:gsub("\n          +", " "):gsub("\n +", "\n")
+      local found = {}
+      for name, rest in help:gmatch "\n%-%-(%S+)([^\n]*)" do found[name] = rest:match "default: ([^)]*)" or "none" end
+      return found
+    end
+    local shown = defaults "pretrain"
+    assert.equal("chosen from the images and the machine", shown["batch-size"])
+    for _, method in pairs(pretrain.methods) do
+      local own = defaults(method.recipe:match "^(.*)%.lua$")
+      for name, default in pairs(shown) do
+        local is_own = name == "minutes" or name == "method" or name == "linear-epochs" -- pretrain.lua's
+        local is_told = default:find "^chosen" or default == "the recipe's"
+        local what = ("%s --%s: %s"):format(method.recipe, name, default)
+        assert.is_truthy(is_own or is_told or default == own[name], what)
+      end
+    end
+  end)
+
   it("allows some broken files, and says which share", function()
     local some = folder .. "/some"
     os.execute(("cp -r %s/train %s && for f in $(ls %s/*/* | head -3); do echo > $f; done"):format(photos, some, some))

@@ -198,12 +198,14 @@ end
 
 --- cld.options.peek(spec[, arguments]) -> {field = value}, {field = true} of those that the command line gives: reads
 -- only the options of spec, as cld.options would, and ignores the rest of the command line. For a recipe that chooses
--- by some options which recipe to run, whose cld.options then reads them all. --help lists the options of spec.
+-- by some options which recipe to run, whose cld.options then reads them all. --help lists the options of spec;
+-- spec.default_texts = {field = text} is what it says in place of a default that will not be used.
 function options.peek(spec, arguments)
   local _ <close> = core.text.c_locale()
   arguments = arguments or arg or {}
   command_line.check_first(arguments)
   local declarations, opt, given = collect(spec), {}, {}
+  for _, d in ipairs(declarations) do d.default_text = (spec.default_texts or {})[d.field] end
   local parsed = command_line.parse(spec.about, declarations, command_line.only(declarations, arguments),
     program_name(arguments))
   for _, d in ipairs(declarations) do

@@ -115,6 +115,16 @@ local only = {
   stem = { npid = true, byol = true }, small = { mocov2 = true }, block = { mocov2 = true }, queue = { mocov2 = true },
 }
 
+--- {option's field = what --help says in place of a default}: for options that the rules choose, and for those whose
+-- defaults differ between the methods' recipes.
+pretrain.default_texts = {
+  lr = "the recipe's", lr_at = "the recipe's", weight_decay = "the recipe's", schedule = "the recipe's",
+  lr_min = "the recipe's",
+}
+for _, rule in ipairs(pretrain.rules) do
+  if rule[1] ~= "method" then pretrain.default_texts[rule[1]] = "chosen from the images and the machine" end
+end
+
 -- ---- choosing -----------------------------------------------------------------------
 
 --- choose(facts, {name = value given}) -> {method, settings = {name = value}, why = {name = text}}: applies the rules

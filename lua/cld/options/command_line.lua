@@ -9,7 +9,9 @@ local command_line = {}
 local function facts(d)
   local range = values.is_number(d) and values.range(d) or ""
   local default
-  if d.kind == "boolean" then
+  if d.default_text then
+    default = "default: " .. d.default_text
+  elseif d.kind == "boolean" then
     default = d[2] and ("default: yes; --no-%s turns it off"):format(d[1]) or ("default: no, --no-%s"):format(d[1])
   elseif d[2] ~= "" and d.kind ~= "optional" and not values.is_beside(d) then
     default = "default: " .. tostring(d[2])
