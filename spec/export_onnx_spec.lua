@@ -166,6 +166,10 @@ describe("an ONNX file of a user's own network", function()
     it("computes what the network does: " .. layer, function() check_onnx(lived(Own(8, 6)), layer, 32) end)
   end
 
+  for name, make in pairs(exported.own) do
+    it("follows " .. name, function() check_onnx(make(), "instance", 16) end)
+  end
+
   it("follows reshape and mean", function()
     local Pooled = cld.nn.module "Pooled"
     function Pooled:build() self.conv = cld.nn.conv2d(3, 4, 3) end
@@ -186,9 +190,37 @@ describe("an ONNX file of a user's own network", function()
   end
 
   it("names the module whose forward does what is not known", function()
-    refused(function(self, x) return self.block(x):softmax(2) end,
-      "the network itself %(Bad%): its forward uses x:softmax")
-    refused(function(self, x) return cld.cat({ self.block(x) }, 2) end, "its forward cannot be followed: .*'cat'")
+    local one = "in the network itself %%(Bad%%): its forward uses %s, which cannot be exported; what can are layers"
+    refused(function(self, x) return self.block(x):cumsum(2) end, one:format "x:cumsum")
+    refused(function(self, x) return cld.where(x, x, self.block(x)) end, one:format "cld.where")
+    refused(function(self, x) return cld.nn.functional.pad(self.block(x), { 1, 1 }) end,
+      one:format "cld.nn.functional.pad")
+    refused(function(self, x) return cld.zeros_like(self.block(x)) end, one:format "cld.zeros_like")
+    refused(function(self, x) return self.block(x) // 2 end, one:format "//")
+    refused(function(self, x) return cld.ones(4):expand_as(self.block(x)) end, one:format "tensor:expand_as")
+  end)
+
+  it("says how to call a function that is hidden in a local variable", function()
+    local cat, relu = cld.cat, cld.relu
+    local said = "its forward cannot be followed: .*; call it by its full name"
+    refused(function(self, x) return cat({ self.block(x) }, 2) end, said)
+    refused(function(self, x) return relu(self.block(x)) end, said)
+  end)
+
+  it("refuses what has not a row for each image", function()
+    refused(function(self, x) return self.block(x):mean { 1, 3, 4 } end, "what comes out is %[4%] for 2 images")
+    refused(function(self, x) return self.block(x):permute(2, 1, 3, 4) end, "what comes out is %[4, 2, 6, 6%]")
+    refused(function(self, x) return self.block(x)[1] end, "what comes out is %[4, 6, 6%] for 2 images")
+  end)
+
+  it("refuses integers made of what comes from the images", function()
+    refused(function(self, x) return self.block(x):to "i64" end, "turns f32 into i64, which cannot be exported")
+  end)
+
+  it("leaves cld as it was, also after an error", function()
+    local cat, relu, index = cld.cat, cld.nn.functional.relu, debug.getmetatable(cld.ones(1)).__index
+    refused(function(self, x) return cld.where(self.block(x)) end, "cld.where")
+    assert.same({ cat, relu, index }, { cld.cat, cld.nn.functional.relu, debug.getmetatable(cld.ones(1)).__index })
   end)
 
   it("names a layer that is not exported", function()
@@ -226,7 +258,8 @@ describe("an ONNX file of a user's own network", function()
   end)
 
   it("names an index, and a forward that returns a table", function()
-    refused(function(self, x) return self.block(x)[{ {}, 1 }] end, "its forward uses x%[%.%.%.%], which cannot")
+    refused(function(self, x) return self.block(x)[{ {}, { 1, 3, 2 } }] end, "its forward uses x%[%.%.%.%] with a")
+    refused(function(self, x) return self.block(x)[{ {}, 5 }] end, "cannot be followed: index 5 of dimension 2")
     refused(function(self, x) return { self.block(x) } end, "it returns a table; expected a tensor")
   end)
 

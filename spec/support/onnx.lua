@@ -132,11 +132,14 @@ local function padding(a)
   return { pads[1], pads[2] }
 end
 
-local function axes_of(a)
+-- Dimensions of cld, from 1, of a list or a tensor of axes.
+local function from_one(axes)
   local dims = {}
-  for i, axis in ipairs(a.axes) do dims[i] = axis + 1 end
+  for i, axis in ipairs(type(axes) == "table" and axes or axes:totable()) do dims[i] = axis + 1 end
   return dims
 end
+
+local function axes_of(a) return from_one(a.axes) end
 
 local function moments(x, dims)
   local mean = x:mean(dims, true)
@@ -182,9 +185,45 @@ local operators = {
   Mul = function(_, x, y) return x * y end,
   Div = function(_, x, y) return x / y end,
   Max = function(_, x, y) return x:maximum(y) end,
+  Min = function(_, x, y) return x:minimum(y) end,
+  Pow = function(_, x, y) return x:pow(y) end,
+  Neg = function(_, x) return -x end,
+  Reciprocal = function(_, x) return cld.ones(1) / x end,
+  Clip = function(_, x, low, high)
+    x = low and x:maximum(low) or x
+    return high and x:minimum(high) or x
+  end,
+  Softmax = function(a, x)
+    local powers = (x - x:amax(a.axis + 1, true)):exp()
+    return powers / powers:sum(a.axis + 1, true)
+  end,
+  LogSoftmax = function(a, x) return x - x:logsumexp(a.axis + 1, true) end,
+  Concat = function(a, ...) return cld.cat({ ... }, a.axis + 1) end,
+  Transpose = function(a, x)
+    local order = {}
+    for i, axis in ipairs(a.perm) do order[i] = axis + 1 end
+    return x:permute(table.unpack(order))
+  end,
+  Squeeze = function(_, x, axes) return x:squeeze(from_one(axes)) end,
+  Unsqueeze = function(_, x, axes)
+    for _, dim in ipairs(from_one(axes)) do x = x:unsqueeze(dim) end
+    return x
+  end,
+  Expand = function(_, x, shape) return x + cld.zeros(shape:totable()) end,
+  Slice = function(_, x, starts, ends, axes, steps)
+    assert(starts:numel() == 1 and steps:item() == 1)
+    return x:narrow(axes:item() + 1, starts:item() + 1, ends:item() - starts:item())
+  end,
+  Gather = function(a, x, position) return x:select(a.axis + 1, position:item() + 1) end,
   Identity = function(_, x) return x end,
+  ReduceL1 = function(a, x) return x:abs():sum(axes_of(a), a.keepdims == 1) end,
   ReduceL2 = function(a, x) return (x * x):sum(axes_of(a), a.keepdims == 1):sqrt() end,
+  ReduceLogSumExp = function(a, x) return x:exp():sum(axes_of(a), a.keepdims == 1):log() end,
+  ReduceMax = function(a, x) return x:amax(axes_of(a), a.keepdims == 1) end,
   ReduceMean = function(a, x) return x:mean(axes_of(a), a.keepdims == 1) end,
+  ReduceMin = function(a, x) return x:amin(axes_of(a), a.keepdims == 1) end,
+  ReduceProd = function(a, x) return x:prod(axes_of(a), a.keepdims == 1) end,
+  ReduceSum = function(a, x, axes) return x:sum(from_one(axes), a.keepdims == 1) end,
   Reshape = function(_, x, shape)
     local given = shape:totable()
     for i, size in ipairs(given) do given[i] = size == 0 and x.shape[i] or size end
@@ -204,6 +243,10 @@ local operators = {
   end,
 }
 
+for _, name in ipairs { "Abs", "Exp", "Log", "Sqrt", "Sin", "Cos", "Floor", "Ceil", "Round", "Sign" } do
+  operators[name] = function(_, x) return cld[name:lower()](x) end
+end
+
 --- run(what read returned, images) -> features. Runs the nodes in order; each must find its inputs already computed.
 function onnx.run(made, images)
   local _ <close> = cld.no_grad()
@@ -211,10 +254,12 @@ function onnx.run(made, images)
   for name, constant in pairs(made.constants) do values[name] = constant end
   for _, one in ipairs(made.nodes) do
     local inputs = {}
-    for i, name in ipairs(one.input) do inputs[i] = assert(values[name], name .. " is not there yet") end
+    for i, name in ipairs(one.input) do
+      inputs[i] = name ~= "" and assert(values[name], name .. " is not there yet") or nil -- "": left out
+    end
     assert(#one.output == 1 and not values[one.output[1]], "a value is made twice")
     local run = assert(operators[one.op], "no operator " .. one.op)
-    values[one.output[1]] = run(one.attributes, table.unpack(inputs))
+    values[one.output[1]] = run(one.attributes, table.unpack(inputs, 1, #one.input))
   end
   return assert(values.features)
 end

@@ -2,8 +2,8 @@
 -- ...) -> the value after it}. If a layer is not listed here but has its own forward, that forward is traced
 -- (export/trace.lua).
 local core = require "cld.core"
+local graphs = require "cld.export.graph"
 local nn = require "cld.nn"
-local trace = require "cld.export.trace"
 
 local layers = {}
 
@@ -24,7 +24,7 @@ local function pads(padding) return { padding[1], padding[2], padding[1], paddin
 
 add(nn.conv2d, function(graph, module, value, y)
   if module.padding_mode then
-    trace.fail(graph, "padding_mode '%s' is not exported; 'zeros' is", module.padding_mode)
+    graphs.fail(graph, "padding_mode '%s' is not exported; 'zeros' is", module.padding_mode)
   end
   local settings, shape = module.settings, module.weight.shape
   local inputs = { value, graph:constant("weight", module.weight) }
@@ -55,7 +55,7 @@ add(nn.adaptive_avg_pool2d, function(graph, module, value, y)
   local shape, size = value.shape, module.size
   if size[1] == 1 and size[2] == 1 then return graph:node("GlobalAveragePool", { value }, nil, y) end
   if shape[3] % size[1] ~= 0 or shape[4] % size[2] ~= 0 then
-    trace.fail(graph, "%d x %d windows of %d x %d maps are not all of one size, which ONNX's AveragePool has", size[1],
+    graphs.fail(graph, "%d x %d windows of %d x %d maps are not all of one size, which ONNX's AveragePool has", size[1],
       size[2], shape[3], shape[4])
   end
   local kernel = { shape[3] // size[1], shape[4] // size[2] }
@@ -72,7 +72,7 @@ end
 -- fuse: {relu, residual}, as passed by the residual blocks.
 local function batch_norm(graph, module, value, _, fuse)
   if module.running_mean == nil then
-    trace.fail(graph, "a batch norm without running statistics takes those of the batch, which is not exported")
+    graphs.fail(graph, "a batch norm without running statistics takes those of the batch, which is not exported")
   end
   local forward, shape = module.forward, { module.channels }
   local y = graph:node("BatchNormalization", {
@@ -143,7 +143,7 @@ end)
 
 -- x (1 + erf(x / sqrt 2)) / 2
 add(nn.gelu, function(graph, module, value, y)
-  if module.approximate ~= "none" then trace.fail(graph, "gelu's approximation 'tanh' is not exported; 'none' is") end
+  if module.approximate ~= "none" then graphs.fail(graph, "gelu's approximation 'tanh' is not exported; 'none' is") end
   local error_function = graph:node("Erf", { value * math.sqrt(0.5) }, nil, y)
   return value * (error_function + 1) * 0.5
 end)

@@ -2,7 +2,6 @@
 -- model's metadata says how to prepare the images ("mean" and "std") and which layer the features are ("layer").
 local caller = require "cld.caller"
 local core = require "cld.core"
-local layers = require "cld.export.layers"
 local sorted_keys = require "cld.sorted_keys"
 local trace = require "cld.export.trace"
 
@@ -48,7 +47,7 @@ function onnx.write(net, path, options)
   local _ <close> = core.text.c_locale()
   local graph = core.io.onnx_graph() -- raises if there is no protobuf-c
   local height, width = size_of(options)
-  local traced = trace.of(net, options.layer or "features", height, width, layers, normalization(options))
+  local traced = trace.of(net, options.layer or "features", height, width, normalization(options))
   graph:input("images", { -1, 3, height, width }, "N")
   graph:output("features", traced.shape, "N")
   for _, constant in ipairs(traced.constants) do graph:constant(constant[1], constant[2]) end
