@@ -6,6 +6,7 @@
 --   lines   the commands that recipes print at the end of a run, each run unchanged in a shell
 local cld = require "cld"
 local export = require "cld.export"
+local exported = require "spec.support.exported"
 local process = require "spec.support.process"
 local trunk = require "cld.models.trunk"
 local usage = require "cld.export.usage"
@@ -31,17 +32,6 @@ local function has(module) return (run(("%s -c 'import %s'"):format(usage.shell(
 
 -- ---- files ---------------------------------------------------------------------------
 
-local function lived(net)
-  local _ <close> = cld.no_grad()
-  for _, tensor in ipairs(net:buffers()) do
-    if tensor.dtype == "f32" then tensor:uniform_(0.5, 1.5) else tensor:fill_(300) end
-  end
-  for _, tensor in ipairs(net:parameters()) do
-    if tensor.ndim == 1 then tensor:uniform_(0.2, 0.8) end
-  end
-  return net:eval()
-end
-
 -- {name, size of the images, network}
 local networks = {
   { "CIFAR resnet18", 32, function() return cld.models.resnet18_cifar() end },
@@ -66,13 +56,17 @@ local networks = {
   { "InfoMin's resnet18", 64, function() return cld.models.resnet18 { width = 8, layout = "infomin", dim = 16 } end },
 }
 
-local function put(path, name, size, net)
-  local images, entry = cld.rand(3, 3, size, size), { name = name, tensors = #net:state_list() }
-  local _ <close> = cld.no_grad()
-  for part, tensor in pairs { images = images, features = net:features(images), instance = (net(images)) } do
+local function put_arrays(path, entry, arrays)
+  for part, tensor in pairs(arrays) do
     entry[part] = ("%s %s.npy"):format(path, part)
     cld.io.save_npy(entry[part], tensor)
   end
+end
+
+local function put(path, name, size, net)
+  local images, entry = cld.rand(3, 3, size, size), { name = name, tensors = #net:state_list() }
+  local _ <close> = cld.no_grad()
+  put_arrays(path, entry, { images = images, features = net:features(images), instance = (net(images)) })
   for _, format in ipairs(export.formats) do
     for _, layer in ipairs(format == "onnx" and { "features", "instance" } or { "" }) do
       local key = format == "onnx" and "onnx " .. layer or format
@@ -84,12 +78,25 @@ local function put(path, name, size, net)
   return entry
 end
 
+-- A network of one's own, which only ONNX takes whole.
+local function put_own(path, name, net)
+  local images, entry = cld.randn(3, 3, 16, 16), { name = name, ["onnx instance"] = path .. " onnx" }
+  local _ <close> = cld.no_grad()
+  put_arrays(path, entry, { images = images, instance = (net(images)) })
+  cld.models.export(net, entry["onnx instance"], { format = "onnx", size = 16, layer = "instance" })
+  return entry
+end
+
 local function check_files()
   local manifest = {}
   cld.manual_seed(1)
   for i, entry in ipairs(networks) do
     local name, size, make = table.unpack(entry)
-    manifest[i] = put(("%s/%d"):format(folder, i), name, size, lived(make()))
+    manifest[i] = put(("%s/%d"):format(folder, i), name, size, exported.lived(make()):eval())
+  end
+  for name, make in pairs(exported.own) do
+    local i = #manifest + 1
+    manifest[i] = put_own(("%s/%d"):format(folder, i), "a forward that has " .. name, make():eval())
   end
   local path = process.write(folder .. "/manifest.json", cld.json.encode(manifest))
   local ok, text = run(("%s spec/interop/read_exports.py %s"):format(usage.shell(python), path))

@@ -3,6 +3,8 @@ CLAIM: why", and "skipped LIBRARY" for one that is not installed. check.lua writ
 
     [{"name", "tensors", "statements": Python that makes torchvision's model m, "images", "features", "instance": .npy files,
       "torchvision", "pth", "detectron2", "safetensors", "npy", "onnx features", "onnx instance": what was exported}, ...]
+
+A network of one's own has only "name", "images", "instance" and "onnx instance".
 """
 import importlib
 import json
@@ -91,7 +93,21 @@ def onnx_result(net, layer):
     return apart(one, all_of_them[:1]) or apart(numpy.load(net[layer]), all_of_them)
 
 
+def check_onnx(net):
+    for layer in ("features", "instance"):
+        if "onnx " + layer not in net:
+            continue
+        if onnx:
+            claim(f"{net['name']}: onnx.checker accepts the {layer}",
+                  lambda: onnx.checker.check_model(onnx.load(net["onnx " + layer]), full_check=True))
+        if onnxruntime:
+            claim(f"{net['name']}: onnxruntime computes the {layer}", lambda: onnx_result(net, layer))
+
+
 def check(net):
+    check_onnx(net)
+    if "npy" not in net:  # a network of one's own
+        return
     name = net["name"]
     plain = {p.name[:-4]: numpy.load(p) for p in pathlib.Path(net["npy"]).glob("*.npy")}
     with open(net["detectron2"], "rb") as file:
@@ -112,12 +128,6 @@ def check(net):
     if safetensors:
         read = safetensors.load_file(net["safetensors"])
         claim(f"{name}: safetensors", lambda: differing(plain, arrays(read) if torch else read))
-    for layer in ("features", "instance"):
-        if onnx:
-            claim(f"{name}: onnx.checker accepts the {layer}",
-                  lambda: onnx.checker.check_model(onnx.load(net["onnx " + layer]), full_check=True))
-        if onnxruntime:
-            claim(f"{name}: onnxruntime computes the {layer}", lambda: onnx_result(net, layer))
 
 
 for entry in json.loads(pathlib.Path(sys.argv[1]).read_text()):
