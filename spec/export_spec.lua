@@ -418,3 +418,41 @@ describe("torchvision's model in a command", function()
       statements(cld.models.resnext152_32x4d { width = 16 }))
   end)
 end)
+
+describe("detectron2's settings", function()
+  local view = cld.augment.none { size = 224, mean = { 0.5, 0.4, 0.2 }, std = { 0.2, 0.4, 0.1 } }
+  local function lines(net, of) return usage.of_export(net, "a b.pkl", { format = "detectron2", view = of }) end
+
+  it("of a ResNet-50 are the file, RGB, mean and deviation of pixels up to 255, and where the stride is", function()
+    local found = lines(cld.models.resnet50 { dim = 4 }, view)
+    assert.equal("detectron2's settings: MODEL.WEIGHTS 'a b.pkl' INPUT.FORMAT RGB MODEL.PIXEL_MEAN '[127.5, 102, 51]'"
+      .. " MODEL.PIXEL_STD '[51, 102, 25.5]' MODEL.RESNETS.STRIDE_IN_1X1 False", found[1])
+    assert.equal(2, #found)
+  end)
+
+  it("of another network are its depth, widths and groups", function()
+    assert.matches(" MODEL.RESNETS.DEPTH 101 MODEL.RESNETS.NUM_GROUPS 32 MODEL.RESNETS.RES2_OUT_CHANNELS 64"
+      .. " MODEL.RESNETS.STEM_OUT_CHANNELS 16 MODEL.RESNETS.STRIDE_IN_1X1 False MODEL.RESNETS.WIDTH_PER_GROUP 1$",
+      lines(cld.models.resnext101_32x4d { width = 16, dim = 4 }, view)[1])
+    assert.matches(" MODEL.RESNETS.DEPTH 34 MODEL.RESNETS.RES2_OUT_CHANNELS 64$",
+      lines(cld.models.resnet34 { head = false }, view)[1])
+  end)
+
+  it("say so if nothing is known of the images", function()
+    assert.matches("INPUT.FORMAT RGB .*; MODEL.PIXEL_MEAN and MODEL.PIXEL_STD as its training prepared images$",
+      lines(networks.bottleneck())[1])
+  end)
+
+  it("are followed by what detectron2 lacks of a CIFAR encoder", function()
+    local found = lines(cld.models.resnet18_cifar(), view)
+    assert.equal(3, #found)
+    assert.matches("^detectron2's ResNet begins with a 7x7 convolution .* this network with a 3x3 .*stem.conv1.weight",
+      found[2])
+  end)
+
+  it("are followed by what it lacks of a narrow ResNet-18", function()
+    local found = lines(cld.models.resnet18 { width = 8, head = false }, view)
+    assert.equal(3, #found)
+    assert.matches("^detectron2's ResNet%-18 and ResNet%-34 have width 64, this network has 8: ", found[2])
+  end)
+end)

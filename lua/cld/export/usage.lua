@@ -7,6 +7,7 @@
 --
 -- Paths are quoted for the shell, and handed to Python as arguments.
 local core = require "cld.core"
+local detectron2 = require "cld.export.detectron2"
 local export = require "cld.export"
 local trunk = require "cld.models.trunk"
 
@@ -109,29 +110,32 @@ local function torchvision_command(found, classes, options, path)
   return python(statements, path)
 end
 
---- of_export(net, path, {format, view, size}) -> lines: how to read what was exported.
+-- {format = statements that read the file named by the argument}
+local readers = {
+  pth = { "import sys, torch", "state = torch.load(sys.argv[1], weights_only=True)", "print(len(state), *state)" },
+  safetensors = { "import sys, safetensors.torch", "state = safetensors.torch.load_file(sys.argv[1])",
+    "print(len(state), *state)" },
+  npy = { "import sys, pathlib, numpy",
+    "state = {p.name[:-4]: numpy.load(p) for p in pathlib.Path(sys.argv[1]).glob(\"*.npy\")}",
+    "print(len(state), *state)" },
+  detectron2 = { "import sys, pickle", "model = pickle.load(open(sys.argv[1], \"rb\"))[\"model\"]",
+    "print(len(model), *model)" },
+}
+
+--- of_export(net, path, {format, view, size}) -> lines: how to read what was exported, the command last.
 function usage.of_export(net, path, options)
-  local found = trunk.of(net)
-  local format = options.format
+  local found, format, lines = trunk.of(net), options.format, {}
   if format == "torchvision" then
     return { torchvision_command(found, export.classes(net), options, path) }
-  elseif format == "pth" then
-    return { python({ "import sys, torch", "state = torch.load(sys.argv[1], weights_only=True)",
-      "print(len(state), *state)" }, path) }
-  elseif format == "safetensors" then
-    return { python({ "import sys, safetensors.torch", "state = safetensors.torch.load_file(sys.argv[1])",
-      "print(len(state), *state)" }, path) }
-  elseif format == "npy" then
-    return { python({ "import sys, pathlib, numpy",
-      "state = {p.name[:-4]: numpy.load(p) for p in pathlib.Path(sys.argv[1]).glob(\"*.npy\")}",
-      "print(len(state), *state)" }, path) }
+  elseif format == "onnx" then
+    return { python({ "import sys, numpy, onnxruntime", "net = onnxruntime.InferenceSession(sys.argv[1])",
+      ("print(net.run(None, {\"images\": numpy.zeros((1, 3, %d, %d), \"float32\")})[0].shape)"):format(
+        sized(options)) }, path) }
   elseif format == "detectron2" then
-    return { python({ "import sys, pickle", "model = pickle.load(open(sys.argv[1], \"rb\"))[\"model\"]",
-      "print(len(model), *model)" }, path) }
+    lines = { detectron2.settings(found, options.view, usage.shell(path)), table.unpack(detectron2.missing(found)) }
   end
-  return { python({ "import sys, numpy, onnxruntime", "net = onnxruntime.InferenceSession(sys.argv[1])",
-    ("print(net.run(None, {\"images\": numpy.zeros((1, 3, %d, %d), \"float32\")})[0].shape)"):format(
-      sized(options)) }, path) }
+  lines[#lines + 1] = python(readers[format], path)
+  return lines
 end
 
 -- The interpreter, as it was started.
