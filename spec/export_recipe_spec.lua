@@ -99,7 +99,7 @@ describe("recipes/export.lua", function()
 
   local readers = {
     torchvision = "torch.load", pth = "torch.load", detectron2 = "pickle.load", onnx = "onnxruntime",
-    npy = "numpy.load", safetensors = "safetensors.torch",
+    npy = "numpy.load", npz = "numpy.load", safetensors = "safetensors.torch",
   }
   for format, reader in pairs(readers) do
     it("writes " .. format .. " and says how it is read", function()
@@ -114,7 +114,8 @@ describe("recipes/export.lua", function()
 
   it("writes the format that the file's name ends with", function()
     for ending, format in pairs { ["a.ONNX"] = "onnx", ["a.pkl"] = "detectron2", ["a.safetensors"] = "safetensors",
-      ["a.npy"] = "npy", ["a.pth"] = "torchvision", ["b.onnx.pth"] = "torchvision" } do
+      ["a.npy"] = "npy", ["a.npz"] = "npz", ["a.pth"] = "torchvision", ["a.PT"] = "torchvision",
+      ["a.pth.tar"] = "torchvision", ["b.onnx.pth"] = "torchvision" } do
       local result = export("--out", folder .. "/" .. ending)
       assert.matches("tensors, format " .. format .. ";", result.out)
     end
@@ -135,8 +136,32 @@ describe("recipes/export.lua", function()
   end
 
   it("refuses an unknown format in one line", function()
-    refused("option '%-%-format': expected one of auto, torchvision, pth, detectron2, onnx, npy, safetensors,"
+    refused("option '%-%-format': expected one of auto, torchvision, pth, detectron2, onnx, npy, npz, safe"
+      .. "tensors,"
       .. " got 'onx'", "--format", "onx")
+  end)
+
+  it("writes encoder with the format's ending if no file is given", function()
+    local result = process.run { process.absolute "recipes/export.lua", "--checkpoint", folder .. "/it's runs/a b",
+      "--format", "detectron2", directory = folder, program = process.absolute(process.cldlua) }
+    assert.matches("\nencoder.pkl: 120 tensors, format detectron2;", result.out)
+  end)
+
+  it("says that detectron2 goes by the name, and that a reader may", function()
+    assert.matches("\ndetectron2 reads such a file only if its name ends with .pkl\n",
+      (export("--format", "detectron2")).out)
+    assert.matches("\n.weights is not an ending of format pth; that is .pth\n",
+      (export("--format", "pth", "--out", folder .. "/a.weights")).out)
+  end)
+
+  it("refuses an ending that no format has in one line", function()
+    refused("cannot tell the format of '.*/a.h5': .h5 is none of .npy, .npz, .onnx, .pkl, .pt, .pth, .safetensors; ",
+      "--out", folder .. "/a.h5")
+  end)
+
+  it("refuses the ending of another format in one line", function()
+    refused("'.*/c.pth' is to have format safetensors, and .pth is the ending of format torchvision; give it another",
+      "--out", folder .. "/c.pth", "--format", "safetensors")
   end)
 
   it("refuses a folder as the file in one line", function()

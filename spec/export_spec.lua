@@ -163,6 +163,12 @@ describe("models.export", function()
     check_trunk(net, state)
   end)
 
+  it("npz is the trunk bit for bit", function()
+    local net, path = lived(networks.cifar()), fresh() .. ".npz"
+    cld.models.export(net, path)
+    check_trunk(net, (cld.load(path)))
+  end)
+
   it("detectron2's file says who wrote it and that names are matched by their ends", function()
     local path = fresh()
     cld.models.export(networks.cifar(), path, { format = "detectron2" })
@@ -225,7 +231,7 @@ describe("models.export refuses", function()
   end)
 
   it("a network without a trunk for a format of trunks, and says which ones do", function()
-    for _, format in ipairs { "torchvision", "detectron2", "safetensors", "npy" } do
+    for _, format in ipairs { "torchvision", "detectron2", "safetensors", "npy", "npz" } do
       local path = fresh()
       check.fails(function() cld.models.export(cld.nn.linear(2, 2), path, { format = format }) end,
         ("^format %s: the network has no ResNet's trunk .*formats pth and onnx"):format(format))
@@ -242,7 +248,9 @@ describe("models.export refuses", function()
   end)
 
   it("a folder in place of a file", function()
-    check.fails(function() cld.models.export(net, folder, { force = true }) end, "it is a folder; format torchvision")
+    check.fails(function() cld.models.export(net, folder, { force = true }) end, "it is a folder; the name of a file")
+    check.fails(function() cld.models.export(net, folder, { format = "pth", force = true }) end,
+      "it is a folder; format pth writes a file")
   end)
 
   it("a file in place of a folder, and a folder that holds other things", function()
@@ -252,7 +260,7 @@ describe("models.export refuses", function()
   end)
 
   it("a place where nothing can be written, and leaves nothing", function()
-    for _, format in ipairs { "torchvision", "pth", "detectron2", "onnx", "npy", "safetensors" } do
+    for _, format in ipairs(require "cld.export".formats) do
       check.fails(function() cld.models.export(net, folder .. "/none/file", { format = format }) end,
         "^format " .. format .. ": .*none/file.*")
     end
@@ -260,7 +268,7 @@ describe("models.export refuses", function()
   end)
 
   it("a full disk, and leaves nothing", function()
-    for _, format in ipairs { "torchvision", "detectron2", "onnx", "npy" } do
+    for _, format in ipairs { "torchvision", "detectron2", "onnx", "npy", "npz" } do
       local place = process.temporary_folder()
       local script = process.write(place .. "/script.lua", ([[
         local cld = require "cld"

@@ -1,16 +1,17 @@
 --- Networks as files for other programs: cld.models.export, and recipes/export.lua.
 --
 --   cld.models.export(net, "resnet18.pth")                              -- torchvision's names
---   cld.models.export(net, "net.onnx", { layer = "instance" })         -- .onnx, .pkl, .safetensors, .npy: that format
+--   cld.models.export(net, "net.onnx", { layer = "instance" })         -- the format by the ending of the name
 --
--- | format | what is written | read by |
--- |---|---|---|
--- | torchvision | the trunk by torchvision's names, a .pth | `m.load_state_dict(torch.load(path, weights_only=True))` |
--- | pth | all tensors by our names, a .pth | `torch.load(path, weights_only=True)` |
--- | detectron2 | the trunk by detectron2's names, a .pkl | `MODEL.WEIGHTS` of detectron2 |
--- | onnx | the network as a graph, `images` to `features` | onnxruntime and others |
--- | npy | a folder of NAME.npy, the trunk by torchvision's names | `numpy.load` |
--- | safetensors | the trunk by torchvision's names | `safetensors.torch.load_file(path)` |
+-- | format | ending | what is written | read by |
+-- |---|---|---|---|
+-- | torchvision | .pth, .pt | the trunk by torchvision's names | `m.load_state_dict(torch.load(path))` |
+-- | pth | .pth, .pt | all tensors by our names | `torch.load(path, weights_only=True)` |
+-- | detectron2 | .pkl | the trunk by detectron2's names | `MODEL.WEIGHTS` of detectron2 |
+-- | onnx | .onnx | the network as a graph, `images` to `features` | onnxruntime and others |
+-- | npy | .npy | a folder of NAME.npy, the trunk by torchvision's names | `numpy.load` |
+-- | npz | .npz | the trunk by torchvision's names | `numpy.load` |
+-- | safetensors | .safetensors | the trunk by torchvision's names | `safetensors.torch.load_file(path)` |
 --
 -- For a classifier's encoder (fine-tuning), the classification layer is written as torchvision's `fc`. All formats but
 -- onnx hold only weights: export/usage.lua says which torchvision model they fit.
@@ -18,6 +19,7 @@ local caller = require "cld.caller"
 local core = require "cld.core"
 local detectron2 = require "cld.models.detectron2"
 local modules = require "cld.nn.module"
+local sorted_keys = require "cld.sorted_keys"
 local trunk = require "cld.models.trunk"
 local user_error = require "cld.user_error"
 
@@ -34,8 +36,8 @@ end
 local function trunk_of(net, format)
   local found, why = trunk.of(net)
   if found then return found end
-  user_error.raise("format %s: %s; formats pth and onnx, and safetensors and npy with names 'own', write any network",
-    format, why)
+  user_error.raise("format %s: %s; formats pth and onnx, and safetensors, npy and npz with names 'own', write any"
+    .. " network", format, why)
 end
 
 -- {{torchvision's name, tensor}, ...}
@@ -58,6 +60,13 @@ end
 
 local function by_option(net, options, format)
   return options.names == "own" and net:state_list() or by_torchvision(net, format)
+end
+
+-- {name = tensor} of a list.
+local function by_name(list)
+  local state = {}
+  for _, entry in ipairs(list) do state[entry[1]] = entry[2] end
+  return state
 end
 
 -- ---- folders of .npy -------------------------------------------------------------------
@@ -106,9 +115,13 @@ local formats = {
     return #list
   end },
   safetensors = { names = true, write = function(net, path, options)
-    local list, state = by_option(net, options, "safetensors"), {}
-    for _, entry in ipairs(list) do state[entry[1]] = entry[2] end
-    core.io.save(path, state, { format = "pt" })
+    local list = by_option(net, options, "safetensors")
+    core.io.save(path, by_name(list), { format = "pt" })
+    return #list
+  end },
+  npz = { names = true, write = function(net, path, options)
+    local list = by_option(net, options, "npz")
+    core.io.save_npz(path, by_name(list))
     return #list
   end },
   npy = { names = true, folder = true, write = function(net, path, options)
@@ -122,15 +135,55 @@ local formats = {
 }
 
 --- The formats' names.
-export.formats = { "torchvision", "pth", "detectron2", "onnx", "npy", "safetensors" }
+export.formats = { "torchvision", "pth", "detectron2", "onnx", "npy", "npz", "safetensors" }
 
-local endings = { onnx = "onnx", pkl = "detectron2", safetensors = "safetensors", npy = "npy" }
+local endings = { pth = "torchvision", pt = "torchvision", pkl = "detectron2", onnx = "onnx", npy = "npy", npz = "npz",
+  safetensors = "safetensors" }
 
---- format_of(path) -> the format for the ending of the file name; torchvision if the ending is not known.
-function export.format_of(path) return endings[path:lower():match "%.(%w+)/*$"] or "torchvision" end
+-- The ending of a file's name, in lower case; nil if there is none. That of x.pth.tar is pth.
+local function ending_of(path)
+  local name = path:lower():match "([^/]*)/*$"
+  return name:gsub("%.tar$", ""):match "%.pth?$" and "pth" or name:match "%.(%w+)$"
+end
 
-local function check_choice(name, value, choices, fallback)
-  if value == nil then return fallback end
+--- format_of(path) -> the format for the ending of the file's name; torchvision if it has none. The user's error if no
+-- format has that ending.
+function export.format_of(path)
+  local ending = ending_of(path)
+  if not ending or endings[ending] then return endings[ending or "pth"] end
+  if core.io.exists(path) == "folder" then
+    user_error.raise("cannot write '%s': it is a folder; the name of a file is needed", path)
+  end
+  user_error.raise("cannot tell the format of '%s': .%s is none of .%s; --format (format =) chooses one", path, ending,
+    table.concat(sorted_keys(endings), ", ."))
+end
+
+-- Raises if the name ends as files of another format do, whose readers would then take it.
+local function check_ending(path, format)
+  local ending = ending_of(path)
+  local other = endings[ending]
+  if not other or other == format or other == "torchvision" and format == "pth" then return end
+  user_error.raise("'%s' is to have format %s, and .%s is the ending of format %s; give it another ending or format",
+    path, format, ending, other)
+end
+
+--- ending(format) -> what the names of its files end with: "pth".
+function export.ending(format)
+  if format == "torchvision" then return "pth" end
+  return format == "detectron2" and "pkl" or format
+end
+
+--- ending_note(path, format) -> a line if the format's readers may not know the file by its name, else nil.
+function export.ending_note(path, format)
+  local ending = ending_of(path)
+  if endings[ending] then return nil end
+  if format == "detectron2" then return "detectron2 reads such a file only if its name ends with .pkl" end
+  return ending and (".%s is not an ending of format %s; that is .%s"):format(ending, format,
+    export.ending(format))
+end
+
+local function check_choice(name, value, choices)
+  if value == nil then return nil end
   for _, choice in ipairs(choices) do
     if value == choice then return value end
   end
@@ -162,7 +215,7 @@ end
 -- Raises for an option that the format would ignore.
 local function check_fitting(format, options)
   if options.names and not formats[format].names then
-    user_error.raise("format %s: it has its own names; 'names' is of safetensors and npy", format)
+    user_error.raise("format %s: it has its own names; 'names' is of safetensors, npy and npz", format)
   elseif format ~= "onnx" and (options.layer == "instance" or options.normalize) then
     user_error.raise("format %s: it holds weights alone; '%s' is of format onnx", format,
       options.normalize and "normalize" or "layer")
@@ -180,10 +233,11 @@ function export.write(net, path, options)
   end
   caller.check_fields("models.export", options, fields)
   options = options or {}
-  local format = check_choice("format", options.format, export.formats, export.format_of(path))
+  local format = check_choice("format", options.format, export.formats) or export.format_of(path)
   check_choice("layer", options.layer, { "features", "instance" })
   check_choice("names", options.names, { "torchvision", "own" })
   check_fitting(format, options)
+  check_ending(path, format)
   check_path(path, format, options.force)
   local ok, count = pcall(formats[format].write, net, path, options)
   if ok then return count end

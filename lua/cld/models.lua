@@ -219,11 +219,12 @@ function models.load(path, given) return require "cld.models.load".from(models, 
 -- false, force = false}]) -> how many tensors were written. For PyTorch and others. A failed export leaves no partial
 -- file.
 --
---   format  "torchvision" (the trunk, a .pth), "pth" (all of the network by our names), "detectron2" (a .pkl; it has no
---           3x3 stem, and skips the first convolution of a CIFAR encoder), "onnx", "npy" (a folder of NAME.npy),
---           "safetensors"; without it what path ends with: .onnx, .pkl, .npy or .safetensors, and else torchvision
+--   format  "torchvision" (the trunk, a .pth), "pth" (all of the network by our names), "detectron2" (a .pkl; it
+--           skips the 3x3 convolution that a CIFAR encoder begins with), "onnx", "npy" (a folder of NAME.npy),
+--           "npz", "safetensors"; without it the one of path's ending: .pth, .pt (torchvision), .pkl, .onnx, .npy,
+--           .npz, .safetensors; torchvision if path has no ending
 --   layer   of onnx: "features", the pooled ones, or "instance", the first output
---   names   of safetensors and npy: "torchvision" (the trunk), or "own" (all tensors, as state_dict names them)
+--   names   of safetensors, npy and npz: "torchvision" (the trunk), or "own" (all tensors, as state_dict names them)
 --   size    of onnx: pixels of the images, or {height, width}; without it the view's, or 224
 --   view    the test view (cld.augment), whose mean and std an onnx file tells
 --   normalize  of onnx: the model subtracts the view's mean and divides by its std itself: it takes RGB from 0 to 1

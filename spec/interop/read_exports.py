@@ -2,7 +2,7 @@
 CLAIM: why", and "skipped LIBRARY" for one that is not installed. check.lua writes the files and the manifest:
 
     [{"name", "tensors", "statements": Python that makes torchvision's model m, "images", "features", "instance": .npy files,
-      "torchvision", "pth", "detectron2", "safetensors", "npy", "onnx features", "onnx instance": what was exported}, ...]
+      "torchvision", "pth", "detectron2", "safetensors", "npy", "npz", "onnx features", "onnx instance": what was exported}, ...]
 
 A network of one's own has only "name", "images", "instance" and "onnx instance".
 """
@@ -120,6 +120,8 @@ def check(net):
         "v": model["model"]["res5.1.conv2.norm.running_var"]}))
     claim(f"{name}: detectron2's shortcut", lambda: differing({"w": plain["layer2.0.downsample.0.weight"]}, {
         "w": model["model"]["res3.0.shortcut.weight"]}))
+    with numpy.load(net["npz"]) as archive:
+        claim(f"{name}: npz", lambda: differing(plain, dict(archive)))
     if torch:
         check_torch(net, plain)
     if torchvision:

@@ -118,6 +118,7 @@ local readers = {
   npy = { "import sys, pathlib, numpy",
     "state = {p.name[:-4]: numpy.load(p) for p in pathlib.Path(sys.argv[1]).glob(\"*.npy\")}",
     "print(len(state), *state)" },
+  npz = { "import sys, numpy", "state = dict(numpy.load(sys.argv[1]))", "print(len(state), *state)" },
   detectron2 = { "import sys, pickle", "model = pickle.load(open(sys.argv[1], \"rb\"))[\"model\"]",
     "print(len(model), *model)" },
 }
