@@ -67,17 +67,77 @@ describe("a run's end", function()
     assert.equal("file", cld.io.exists(path or ""), line)
   end)
 
-  it("of a network of one's own names its tensors in the checkpoint", function()
-    local script = process.write(folder .. "/own.lua", [[
-      local cld = require "cld"
-      local net = cld.nn.sequential(cld.nn.linear(2, 3))
-      local run = cld.run(cld.options { about = "own", { "epochs", 1, "epochs", integer = true },
-        cld.options.training })
-      for _ in run:epochs { net = net } do run:track { loss = 1 } end]])
-    local result = process.run { script, "--runs", folder .. "/runs", "--name", "own" }
-    local lines = commands(result.out)
-    assert.equal(1, #lines, result.out .. result.err)
-    assert.matches('safetensors.torch.load_file.*k.startswith%("net."%)', lines[1])
+  describe("of a network of one's own", function()
+    -- The output of a run of `net`, in its own folder: a file that defines `layers` as cld.models.mine (or the script
+    -- does), and a script that trains.
+    local count = 0
+    local function train(layers, net, in_script)
+      count = count + 1
+      local place = ("%s/own %d"):format(folder, count)
+      cld.io.mkdir(place)
+      local define = ([[
+        local cld = require "cld"
+        cld.models.define("mine", function() return cld.nn.sequential(%s) end)]]):format(layers)
+      process.write(place .. "/my_net.lua", define)
+      local script = ([[
+        local cld = require "cld"
+        local run = cld.run(cld.options { about = "own", { "epochs", 1, "epochs", integer = true },
+          cld.options.training })
+        run:describe { test_view = cld.augment.none { size = 16 } }
+        for _ in run:epochs { net = %s } do run:track { loss = 1 } end]]):format(net)
+      process.write(place .. "/own.lua", (in_script and define or 'require "my_net"\n') .. script)
+      local result = process.run { "own.lua", "--name", "own", directory = place,
+        program = process.absolute(process.cldlua) }
+      return result.out, place
+    end
+    local IMAGES = "cld.nn.conv2d(3, 4, 3), cld.nn.adaptive_avg_pool2d(1), cld.nn.flatten()"
+
+    it("is a line that writes it as ONNX and runs, and one that reads its tensors", function()
+      local out, place = train(IMAGES, "cld.models.mine {}")
+      local lines = commands(out)
+      assert.equal(2, #lines, out)
+      assert.matches("recipes/export.lua %-%-checkpoint runs/own %-%-require ./my_net.lua %-%-out runs/own/net.onnx$",
+        lines[1])
+      local made = sh(("cd '%s' && %s"):format(place, lines[1]))
+      assert.equal("", made.err)
+      assert.matches("\nruns/own/net.onnx: 2 tensors, format onnx; it takes %(N, 3, 16, 16%)", made.out)
+      assert.matches('safetensors.torch.load_file.*k.startswith%("net."%)', lines[2])
+    end)
+
+    it("is its weights if its forward cannot be followed, and why", function()
+      local out, place = train("cld.nn.linear(2, 3)", "cld.models.mine {}")
+      local lines = commands(out)
+      assert.matches("%-%-require ./my_net.lua %-%-out runs/own/net.pth %-%-format pth$", lines[1])
+      assert.matches("\nno ONNX model of the network: format onnx: in '0' %(linear%): its forward cannot be", out)
+      local made = sh(("cd '%s' && %s"):format(place, lines[1]))
+      assert.matches("\nruns/own/net.pth: 2 tensors, format pth;", made.out .. made.err)
+    end)
+
+    it("is torchvision's if it has a ResNet's trunk", function()
+      local out, place = train("cld.models.resnet18 { width = 4, head = false }", "cld.models.mine {}")
+      local lines = commands(out)
+      assert.equal(3, #lines, out)
+      local made, here = sh(("cd '%s' && %s"):format(place, lines[1])), sh(("cd '%s' && %s"):format(place, lines[3]))
+      assert.matches("\nruns/own/torchvision.pth: 120 tensors, format torchvision;", made.out .. made.err)
+      assert.matches("sequential", here.out .. here.err)
+    end)
+
+    it("is its tensors alone if nothing says how it is made", function()
+      local out, place = train(IMAGES, "cld.nn.sequential(" .. IMAGES .. ")")
+      local lines = commands(out)
+      assert.equal(1, #lines, out)
+      assert.matches('safetensors.torch.load_file.*k.startswith%("net."%)', lines[1])
+      assert.matches("\nno export of the network: no constructor of cld.models made it; cld.models.define in a file of",
+        out)
+      local result = recipes.run("export", "--checkpoint", place .. "/runs/own", "--out", folder .. "/none")
+      assert.matches("^cldlua: [^\n]*does not say how its 'net' is made[^\n]*\n$", result.err)
+    end)
+
+    it("is its tensors alone if the script that trains defines it", function()
+      local out = train(IMAGES, "cld.models.mine {}", true)
+      assert.equal(1, #commands(out), out)
+      assert.matches("\nno export of the network: cld.models.define is called by the script that trains; ", out)
+    end)
   end)
 
   it("never fails the run", function()
@@ -178,11 +238,5 @@ describe("recipes/export.lua", function()
     assert.equal(1, result.code)
     assert.matches("it has no key encoder %(no object 'keys' or 'target'%); it holds bank, [^\n]*net, sgd\n$",
       result.err)
-  end)
-
-  it("refuses a network of one's own that nobody has made known, in one line", function()
-    local result = recipes.run("export", "--checkpoint", folder .. "/runs/own", "--out", folder .. "/none")
-    assert.equal(1, result.code)
-    assert.matches("^cldlua: [^\n]*does not say how its 'net' is made[^\n]*\n$", result.err)
   end)
 end)

@@ -138,6 +138,12 @@ register("classifier", function(settings)
   return classifier.build(models.build(settings.encoder), settings)
 end, nil, classifier.check)
 
+-- The file of a function, or of the one at that level of calls from the caller's; nil if it is in none.
+local function source_of(f)
+  local known = debug.getinfo(math.type(f) and f + 1 or f, "S")
+  return known and known.source:match "^@(.*)$"
+end
+
 --- cld.models.define(name, constructor[, defaults]): registers a network of your own: cld.models[name] { ... } is then
 -- a constructor like the others. constructor(settings) -> a module; settings is a table of plain values (numbers,
 -- strings, booleans and tables of them). defaults: {name = value}, filled in where missing; with them no other setting
@@ -156,14 +162,14 @@ function models.define(name, constructor, defaults)
     caller.raise("models.define: the defaults of '%s' must be a table, got %s", name, caller.shown(defaults))
   end
   register(name, constructor, defaults and described.plain("models.define", defaults))
-  users[name] = true
+  users[name] = source_of(2) or source_of(constructor) or ""
 end
 
---- is_own(description) -> whether models.define made its constructor, or that of an encoder within, known: to load
--- such a checkpoint one needs the file that calls it.
-function models.is_own(how)
+--- own_file(description) -> the file that called models.define for its constructor, or for that of an encoder within:
+-- to load such a checkpoint one needs it. "" if that was no file; nil if cld.models makes all of it.
+function models.own_file(how)
   local encoder = how.settings.encoder
-  return users[how.constructor] or type(encoder) == "table" and models.is_own(encoder) or false
+  return users[how.constructor] or type(encoder) == "table" and models.own_file(encoder) or nil
 end
 
 --- description(net) -> {constructor = "resnet50", settings = {...}}, all settings, plain values; or nil and the

@@ -42,12 +42,25 @@ local function normalization(options)
   return function(images) return (images - channels(mean)) / channels(std) end
 end
 
+local function traced_by(net, options)
+  local height, width = size_of(options)
+  return trace.of(net, options.layer or "features", height, width, normalization(options)), height, width
+end
+
+--- problem(net, options) -> why write would fail, or nil.
+function onnx.problem(net, options)
+  local ok, problem = pcall(function()
+    core.io.onnx_graph()
+    traced_by(net, options)
+  end)
+  return not ok and tostring(problem) or nil
+end
+
 --- write(net, path, {layer, size, view, normalize}) -> how many constants were written.
 function onnx.write(net, path, options)
   local _ <close> = core.text.c_locale()
   local graph = core.io.onnx_graph() -- raises if there is no protobuf-c
-  local height, width = size_of(options)
-  local traced = trace.of(net, options.layer or "features", height, width, normalization(options))
+  local traced, height, width = traced_by(net, options)
   graph:input("images", { -1, 3, height, width }, "N")
   graph:output("features", traced.shape, "N")
   for _, constant in ipairs(traced.constants) do graph:constant(constant[1], constant[2]) end

@@ -1,7 +1,7 @@
 --- How to use a trained network, as commands that run as they are. recipes/export.lua prints them after writing a file,
 -- and a run prints them at its end (run/ending.lua).
 --
---   for _, line in ipairs(usage.of_run { net = net, folder = "runs/a", layer = "features", view = view }) do
+--   for _, line in ipairs((usage.of_run { net = net, folder = "runs/a", object = "net", view = view })) do
 --     print(line)
 --   end
 --
@@ -161,36 +161,66 @@ local function recipe_path()
   end
 end
 
-local function export_command(checkpoint, out)
+-- cld.models.load of a checkpoint, as Lua.
+local function load_call(models, checkpoint, models_file)
+  return ("%s.load(%s%s)"):format(models, lua_text(checkpoint),
+    models_file and (", { models_file = %s }"):format(lua_text(models_file)) or "")
+end
+
+-- models_file: the Lua file that makes the network known, or nil.
+local function export_command(checkpoint, out, models_file)
   local recipe = recipe_path()
   if recipe then
-    return ("%s %s --checkpoint %s --out %s"):format(interpreter(), usage.shell(recipe), usage.shell(checkpoint),
-      usage.shell(out))
+    return ("%s %s --checkpoint %s%s --out %s"):format(interpreter(), usage.shell(recipe), usage.shell(checkpoint),
+      models_file and " --require " .. usage.shell(models_file) or "", usage.shell(out))
   end
-  local code = ('local models = require "cld.models"; models.export(models.load(%s), %s)'):format(lua_text(checkpoint),
-    lua_text(out))
+  local code = ('local models = require "cld.models"; models.export(%s, %s)'):format(
+    load_call("models", checkpoint, models_file), lua_text(out))
   return ("%s -e %s"):format(interpreter(), usage.shell(code))
 end
 
+-- The tensors of an object of the checkpoint in PyTorch.
+local function tensors_command(folder, object)
+  return python({ "import sys, safetensors.torch",
+    ("state = {k[%d:]: v for k, v in safetensors.torch.load_file(sys.argv[1]).items() if k.startswith(\"%s.\")}")
+      :format(#object + 1, object), "print(len(state), *state)" }, folder .. "/checkpoint.safetensors")
+end
+
+-- Why recipes/export.lua cannot read a network of the user's own; nil if it can.
+local function unreadable(of)
+  local advice = "cld.models.define in a file of its own makes it known (help \"own network\")"
+  if of.undescribed then return ("no export of the network: %s; %s"):format(of.undescribed, advice) end
+  local is_script = arg and of.models_file == arg[0] or of.models_file == ""
+  return is_script and ("no export of the network: cld.models.define is called by the script that trains; %s"):format(
+    advice) or nil
+end
+
+-- The lines for a network without a trunk, which has no torchvision model: ONNX if its forward can be followed.
+local function of_any(of)
+  local problem = require "cld.export.onnx".problem(of.net, { view = of.view })
+  local command = export_command(of.folder, of.folder .. (problem and "/net.pth" or "/net.onnx"), of.models_file)
+  return { problem and command .. " --format pth" or command, tensors_command(of.folder, of.object) },
+    { problem and "no ONNX model of the network: " .. problem or nil }
+end
+
 --- of_run{net, folder = the run's, object = the network's name in the checkpoint, view = its test view or nil,
--- is_loaded_by_name = whether cld.models makes such a network} -> commands that run where the run was started: the
--- weights as a PyTorch file, torchvision's model with them, the network here. Of a network of the user's own: its
+-- undescribed = why the checkpoint does not say how the network is made, or nil, models_file = what models.own_file
+-- returns} -> commands that run where the run was started, and notes: the weights as a PyTorch file, torchvision's
+-- model with them, the network here. For a network without a ResNet's trunk: an ONNX model, or the weights; its
 -- tensors in PyTorch.
 function usage.of_run(of)
-  local found = of.is_loaded_by_name and trunk.of(of.net)
-  if not found then
-    return { python({ "import sys, safetensors.torch",
-      ("state = {k[%d:]: v for k, v in safetensors.torch.load_file(sys.argv[1]).items() if k.startswith(\"%s.\")}")
-        :format(#of.object + 1, of.object), "print(len(state), *state)" }, of.folder .. "/checkpoint.safetensors") }
-  end
+  local why = unreadable(of)
+  if why then return { tensors_command(of.folder, of.object) }, { why } end
+  local found = trunk.of(of.net)
+  if not found then return of_any(of) end
   local out = of.folder .. "/torchvision.pth"
-  local code = ('local cld = require "cld"; local net, about = cld.models.load(%s); print(net, about.test_view)')
-    :format(lua_text(of.folder))
+  local code = ('local cld = require "cld"; local net, about = %s; print(net, about.test_view)'):format(
+    load_call("cld.models", of.folder, of.models_file))
   return {
-    export_command(of.folder, out),
+    export_command(of.folder, out, of.models_file),
     torchvision_command(found, export.classes(of.net), { view = of.view }, out),
     ("%s -e %s"):format(interpreter(), usage.shell(code)),
-  }
+  }, {}
 end
 
 return usage

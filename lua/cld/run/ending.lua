@@ -40,14 +40,15 @@ local function tell_usage(run)
   local net, object = network(run)
   local source = run.described and run.described.source
   if not net or source and not source.fine_tuned then return end
-  local how = models.description(net)
+  local how, why = models.description(net)
   local view = run.described and run.described.test_view
-  local lines = require "cld.export.usage".of_run {
-    net = net, object = object, folder = run:where(), is_loaded_by_name = how ~= nil and not models.is_own(how),
+  local lines, notes = require "cld.export.usage".of_run {
+    net = net, object = object, folder = run:where(), undescribed = why, models_file = how and models.own_file(how),
     view = view and require "cld.augment".from_table(view) or nil,
   }
   run.line:print "how to use the weights, elsewhere and here:"
   for _, line in ipairs(lines) do run.line:print("  " .. line) end
+  for _, note in ipairs(notes) do run.line:print(note) end
 end
 
 -- {the line if it fails, the part}
