@@ -135,6 +135,19 @@ describe("recipes that judge a checkpoint", function()
         folder .. "/runs")
     end)
 
+    it("writes no features after Ctrl-C", function()
+      local result = recipes.run_after([[
+        local file = require "cld.eval.features_file"
+        local open = file.open
+        function file.open(...)
+          io.popen("kill -INT " .. cld.host().pid):close()
+          return open(...)
+        end]], "features", "--checkpoint", trained, "--out", folder .. "/stopped")
+      assert.equal(130, result.code)
+      assert.matches("\ninterrupted %(SIGINT%); nothing was written\n$", result.out)
+      assert.is_nil(cld.io.exists(folder .. "/stopped.npy"))
+    end)
+
     it("leaves at Ctrl-C without a traceback", function()
       local result = recipes.run_after([[
         function cld.eval.knn()
