@@ -401,10 +401,25 @@ describe("published weights", function()
     assert.equal("its first convolution takes 1 channels; images have 3",
       why { model = trunk(50, { prefix = "module.encoder1.", channels = 1 }) })
     local short = trunk(50)
-    short["layer4.2.conv1.weight"] = nil
+    for name in pairs(short) do
+      if name:find "^layer4%.2%." then short[name] = nil end
+    end
     assert.equal("a ResNet with 3,4,6,2 blocks is none of those known", why(short))
     assert.equal("a ResNet-50 whose blocks have 32 / 64 of the width is none of those known",
       why(trunk(50, { width_per_group = 32 })))
+    for _, name in ipairs { "layer1.0.conv2.weight", "layer3.0.conv1.weight", "layer4.2.conv1.weight" } do
+      local lacking = trunk(50)
+      lacking[name] = nil
+      assert.equal(("its %s is missing"):format(name), why { state_dict = lacking })
+    end
+    local headless = trunk(101) -- without a bottleneck's third convolution in the first block
+    headless["layer1.0.conv3.weight"] = nil
+    assert.equal("its layer1.0.conv3.weight is missing", why(headless))
+    local cut = trunk(18)
+    for name in pairs(cut) do
+      if name:find "^layer[34]%." then cut[name] = nil end
+    end
+    assert.equal("its layer3.0.conv1.weight is missing", why(cut))
     local flat = trunk(18)
     flat["layer1.0.conv1.weight"] = cld.zeros(3)
     assert.equal("its layer1.0.conv1.weight has no 4 dimensions", why(flat))

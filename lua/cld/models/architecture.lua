@@ -17,6 +17,33 @@ local function count_blocks(state, prefix)
   return counts
 end
 
+-- The first missing tensor of the blocks up to the last one that the names tell of, or of a whole layer; or nil.
+local function first_missing(state, prefix)
+  local last = {}
+  for name in pairs(state) do
+    local layer, block = name:match("^layer([1-4])%.(%d+)%.", #prefix + 1)
+    if layer and name:sub(1, #prefix) == prefix then
+      layer, block = tonumber(layer), tonumber(block)
+      last[layer] = math.max(last[layer] or 0, block)
+    end
+  end
+  for layer = 1, 4 do
+    for block = 0, last[layer] or 0 do
+      local name = ("layer%d.%d.conv1.weight"):format(layer, block)
+      if not state[prefix .. name] then return name end
+    end
+  end
+end
+
+-- Whether some block has a third convolution.
+local function has_bottlenecks(state, prefix)
+  for name in pairs(state) do
+    local own = name:sub(1, #prefix) == prefix and name:sub(#prefix + 1) or ""
+    if own:find "^layer[1-4]%.%d+%.conv3%.weight$" then return true end
+  end
+  return false
+end
+
 -- "resnet50", "wide_resnet50_2", "resnext50_32x4d": blocks are groups * int(planes * width_per_group / 64) wide inside.
 local function name_of(depth, groups, width_per_group)
   if groups > 1 then return ("resnext%d_%dx%dd"):format(depth, groups, width_per_group) end
@@ -40,10 +67,10 @@ end
 -- The groups and their width, from the first block's second convolution; nil and why if that is no block.
 local function read_groups(state, prefix, planes)
   local weight = state[prefix .. "layer1.0.conv2.weight"]
-  if not is_4d(weight) then return nil, "layer1.0.conv2.weight is missing" end
+  if not is_4d(weight) then return nil, "its layer1.0.conv2.weight is missing" end
   local inner, per_group = weight.shape[1], weight.shape[2]
   if per_group == 0 or planes == 0 or inner % per_group ~= 0 then
-    return nil, "layer1.0.conv2.weight is of no block's shape"
+    return nil, "its layer1.0.conv2.weight is of no block's shape"
   end
   return inner // per_group, 64 * per_group // planes
 end
@@ -57,14 +84,18 @@ function architecture.read(state, prefix)
   if stem.shape[2] ~= 3 then
     return nil, ("its first convolution takes %d channels; images have 3"):format(stem.shape[2])
   end
-  local first, last = state[prefix .. "layer1.0.conv1.weight"], state[prefix .. "layer1.0.conv3.weight"]
-  if not is_4d(first) then return nil, "its layer1.0.conv1.weight has no 4 dimensions" end
+  local missing = first_missing(state, prefix)
+  if missing then return nil, ("its %s is missing"):format(missing) end
+  local is_bottleneck = has_bottlenecks(state, prefix)
+  local name = is_bottleneck and "layer1.0.conv3.weight" or "layer1.0.conv1.weight"
+  local widest = state[prefix .. name]
+  if not is_4d(widest) then return nil, ("its %s %s"):format(name, widest and "has no 4 dimensions" or "is missing") end
   local blocks = table.concat(count_blocks(state, prefix), ",")
-  local depth = depths[blocks] and depths[blocks][is_4d(last) and 2 or 1]
+  local depth = depths[blocks] and depths[blocks][is_bottleneck and 2 or 1]
   if not depth then return nil, ("a ResNet with %s blocks is none of those known"):format(blocks) end
-  local planes = is_4d(last) and last.shape[1] // 4 or first.shape[1]
+  local planes = is_bottleneck and widest.shape[1] // 4 or widest.shape[1]
   local groups, width_per_group = 1, 64
-  if is_4d(last) then groups, width_per_group = read_groups(state, prefix, planes) end
+  if is_bottleneck then groups, width_per_group = read_groups(state, prefix, planes) end
   if not groups then return nil, width_per_group end
   local arch = name_of(depth, groups, width_per_group)
   if not arch then
