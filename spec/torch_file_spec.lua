@@ -248,6 +248,15 @@ describe("a PyTorch file", function()
     fails("x%.pth: .*'.*data/0'.*CRC", text:sub(1, at - 1) .. "\1" .. text:sub(at + 1))
   end)
 
+  it("keeps a tensor of an unknown type as a record, which cld.save refuses", function()
+    local value = read(texts["zip inert"])
+    for _, name in ipairs { "complex", "float8", "beyond", "names" } do
+      check.fails(function() cld.save(folder .. "/x.safetensors", { w = cld.ones(1), a = { value[name] } }) end,
+        "save: 'a.1' is a tensor that cld.load could not read, kept as the record [%w_.]+%(.*; leave it out$")
+    end
+    assert.is_nil(cld.io.exists(folder .. "/x.safetensors"))
+  end)
+
   it("survives changed bytes", function()
     local state = 12345
     local function random(n)

@@ -70,6 +70,16 @@ local function check_no_object(value, path)
     path == "" and "the value" or place(path))
 end
 
+-- A tensor of PyTorch's or NumPy's whose type no dtype here holds is a record after cld.load; as a table it would be
+-- lost.
+local function check_no_unread_tensor(value, path)
+  local class = getmetatable(value) == core.io.record and tostring(value.class) or ""
+  if class:find "^torch%._utils%._rebuild_.*tensor" or class == "numpy.ndarray" then
+    caller.raise("save: %s is a tensor that cld.load could not read, kept as the record %s; leave it out", place(path),
+      tostring(value))
+  end
+end
+
 -- The value's description; adds its tensors to `tensors`. `open`: the tables around it, each with its place.
 local function describe(value, path, tensors, open, depth)
   local kind = type(value)
@@ -84,6 +94,7 @@ local function describe(value, path, tensors, open, depth)
     return { "tensor", name }
   end
   check_no_object(value, path)
+  check_no_unread_tensor(value, path)
   if kind ~= "table" then
     caller.raise("save: %s is %s; tensors, numbers, text, booleans and tables of these can be saved", place(path),
       kind == "function" and "a function" or "a " .. kind)
@@ -215,24 +226,38 @@ local function assemble(path, tensors, text, unread)
   return values
 end
 
---- cld.load(path) -> values, metadata, unread: the content of a file, whose type is recognized by its content.
--- Safetensors: {name = tensor} or the nested table that cld.save was given, {key = text}, {name = why that tensor
--- could not be read}. NumPy's .npz: {name = tensor}, {}, {name = why}. PyTorch's (.pth, .pt, .pth.tar, .t7;
+-- Raises for tensors that were not read: without them, cld.save would write a file that lacks them.
+local function check_read(path, unread)
+  local names = sorted_keys(unread)
+  if #names == 0 then return end
+  local why = unread[names[1]]
+  if why:sub(1, #path + 2) == path .. ": " then why = why:sub(#path + 3) end
+  local others = #names > 1 and (", nor %d more"):format(#names - 1) or ""
+  user_error.raise("%s: cannot read the tensor '%s'%s: %s; cld.load(path, { skip = true }) leaves such tensors out",
+    path, names[1], others, why)
+end
+
+--- cld.load(path[, {skip = false}]) -> values, metadata, unread: the content of a file, whose type is recognized by its
+-- content. Safetensors: {name = tensor} or the nested table that cld.save was given, {key = text}, {name = why that
+-- tensor was left out}. NumPy's .npz: {name = tensor}, {}, {name = why}. PyTorch's (.pth, .pt, .pth.tar, .t7;
 -- cld.io.is_torch(path) says so): the value, {format = "PyTorch zip", "PyTorch legacy" or "pickle"}, {}. No code of
 -- the file runs. Dictionaries become tables with their keys; lists, tuples and sets become tables from 1; None becomes
 -- cld.io.none; tensors, parameters, storages and NumPy arrays become tensors, which share a storage if they did. An
 -- object of any other class becomes a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state,
--- items, entries}; its metatable is cld.io.record. Tensors are on the cpu. A type that is not a dtype here becomes the
--- next one that holds it: i8, i16, u16 become i32; u32, u64 i64; bool u8; 8-bit floats f32. cld.save writes the
--- original type. A tensor whose type or values no dtype here can hold (text, complex numbers, u64 from 2^63 on) is
--- left out of values: unread says which and why.
+-- items, entries}; its metatable is cld.io.record. So does a tensor in them whose type no dtype here holds (8-bit
+-- floats, u64, complex numbers), and cld.save refuses that. Tensors are on the cpu. A type that is not a dtype here
+-- becomes the next one that holds it: i8, i16, u16 become i32; u32, u64 i64; bool u8; safetensors' 8-bit floats f32.
+-- cld.save writes the original type. A tensor whose type or values no dtype here can hold (text, complex numbers, u64
+-- from 2^63 on) is an error, which names it; with skip it is left out of values, and unread says which and why.
 --
 --     cld.save("weights.safetensors", { w = cld.ones(2, 2) }, { made = "today" })
 --     local tensors, notes = cld.load "weights.safetensors"
 --     print(tensors.w:sum():item(), notes.made)  --> 4.0 today
-function saved.load(path)
+function saved.load(path, options)
   if type(path) ~= "string" then caller.raise("load: expected a file's path, got %s", caller.shown(path)) end
+  caller.check_fields("load", options, { "skip" })
   local values, facts, unread = call("load", core.io.load, path)
+  if not (options and options.skip) then check_read(path, unread or {}) end
   local structure = type(facts) == "table" and facts[STRUCTURE]
   if not structure then return values, facts, unread end
   facts[STRUCTURE] = nil
