@@ -93,6 +93,16 @@ def onnx_result(net, layer):
     return apart(one, all_of_them[:1]) or apart(numpy.load(net[layer]), all_of_them)
 
 
+def moco_name(name):
+    """What MoCo's convert-pretrain-to-detectron2.py makes of a torchvision name."""
+    name = name if "layer" in name else "stem." + name
+    for i in (1, 2, 3, 4):
+        name = name.replace(f"layer{i}", f"res{i + 1}")
+    for i in (1, 2, 3):
+        name = name.replace(f"bn{i}", f"conv{i}.norm")
+    return name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
+
+
 def check_onnx(net):
     for layer in ("features", "instance"):
         if "onnx " + layer not in net:
@@ -114,12 +124,10 @@ def check(net):
         model = pickle.load(file, encoding="latin1")
     claim(f"{name}: detectron2's file says so", lambda: None
           if (model["__author__"], model["matching_heuristics"]) == ("cldlua", True) else model.keys())
-    claim(f"{name}: detectron2's stem", lambda: differing({"w": plain["conv1.weight"], "b": plain["bn1.bias"]}, {
-        "w": model["model"]["stem.conv1.weight"], "b": model["model"]["stem.conv1.norm.bias"]}))
-    claim(f"{name}: detectron2's last norm", lambda: differing({"v": plain["layer4.1.bn2.running_var"]}, {
-        "v": model["model"]["res5.1.conv2.norm.running_var"]}))
-    claim(f"{name}: detectron2's shortcut", lambda: differing({"w": plain["layer2.0.downsample.0.weight"]}, {
-        "w": model["model"]["res3.0.shortcut.weight"]}))
+    claim(f"{name}: detectron2's tensors are those of MoCo's converter",
+          lambda: differing({moco_name(key): array for key, array in plain.items()}, model["model"]))
+    claim(f"{name}: detectron2 may write into the arrays, as torch.from_numpy asks",
+          lambda: None if all(array.flags.writeable for array in model["model"].values()) else "they are read-only")
     with numpy.load(net["npz"]) as archive:
         claim(f"{name}: npz", lambda: differing(plain, dict(archive)))
     if torch:
