@@ -130,6 +130,15 @@ describe("an ONNX file", function()
     assert.is_true(equal(before, net.bn1.running_mean))
   end)
 
+  it("is f32 of a network of another dtype", function()
+    for _, dtype in ipairs { "f16", "bf16", "f64" } do
+      local net, path = lived(networks.cifar()):to(dtype), fresh()
+      cld.models.export(net, path, { format = "onnx", size = 16 })
+      local x, plain = cld.randn(2, 3, 16, 16), net:to("f32"):eval()
+      assert.is_true(cld.allclose(onnx.run(onnx.read(path), x), plain:features(x), { rtol = 1e-4, atol = 1e-4 }), dtype)
+    end
+  end)
+
   it("is refused if it had more than 2 GiB", function()
     local graph = cld.io.onnx_graph()
     local large = cld.empty(1 << 28) -- 1 GiB, of which no page is touched

@@ -169,6 +169,16 @@ describe("models.export", function()
     check_trunk(net, (cld.load(path)))
   end)
 
+  it("of bf16 weights NumPy's formats have f32", function()
+    local net = networks.cifar():to "bf16"
+    for format, key in pairs { detectron2 = "stem.conv1.weight", npz = "conv1.weight", npy = "conv1.weight" } do
+      local path = fresh()
+      cld.models.export(net, path, { format = format })
+      local state = format == "npy" and { [key] = cld.io.load_npy(path .. "/" .. key .. ".npy") } or cld.load(path)
+      assert.is_true(equal(net.conv1.weight:detach():to "f32", (state.model or state)[key]), format)
+    end
+  end)
+
   it("detectron2's file says who wrote it and that names are matched by their ends", function()
     local path = fresh()
     cld.models.export(networks.cifar(), path, { format = "detectron2" })

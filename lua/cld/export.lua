@@ -69,6 +69,14 @@ local function by_name(list)
   return state
 end
 
+-- The list for NumPy, which has no bf16: those tensors as f32, which holds them.
+local function for_numpy(list)
+  for _, entry in ipairs(list) do
+    if entry[2].dtype == "bf16" then entry[2] = entry[2]:detach():to "f32" end
+  end
+  return list
+end
+
 -- ---- folders of .npy -------------------------------------------------------------------
 
 local function remove_folder(path)
@@ -110,7 +118,7 @@ local formats = {
     return #list
   end },
   detectron2 = { write = function(net, path)
-    local list = by_detectron2(net)
+    local list = for_numpy(by_detectron2(net))
     core.io.save_detectron2(path, list, "cldlua")
     return #list
   end },
@@ -120,12 +128,12 @@ local formats = {
     return #list
   end },
   npz = { names = true, write = function(net, path, options)
-    local list = by_option(net, options, "npz")
+    local list = for_numpy(by_option(net, options, "npz"))
     core.io.save_npz(path, by_name(list))
     return #list
   end },
   npy = { names = true, folder = true, write = function(net, path, options)
-    local list = by_option(net, options, "npy")
+    local list = for_numpy(by_option(net, options, "npy"))
     write_folder(path, list)
     return #list
   end },

@@ -42,9 +42,17 @@ local function normalization(options)
   return function(images) return (images - channels(mean)) / channels(std) end
 end
 
+-- The network, or a copy of one with other weights than f32: that is what the file has.
+local function in_f32(net)
+  for _, parameter in ipairs(net:parameters()) do
+    if parameter.dtype ~= "f32" then return net:clone():to "f32" end
+  end
+  return net
+end
+
 local function traced_by(net, options)
   local height, width = size_of(options)
-  return trace.of(net, options.layer or "features", height, width, normalization(options)), height, width
+  return trace.of(in_f32(net), options.layer or "features", height, width, normalization(options)), height, width
 end
 
 --- problem(net, options) -> why write would fail, or nil.
