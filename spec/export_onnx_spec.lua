@@ -206,6 +206,18 @@ describe("an ONNX file of a user's own network", function()
       one:format "cld.nn.functional.pad")
     refused(function(self, x) return cld.zeros_like(self.block(x)) end, one:format "cld.zeros_like")
     refused(function(self, x) return self.block(x) // 2 end, one:format "//")
+    local function twice(_, x) return x * 2 end
+    local double = cld.Function { forward = twice, backward = twice }
+    refused(function(self, x) return double(self.block(x)) end, one:format "a cld.Function")
+    refused(function(self, x)
+      local largest, at = self.block(x):max(2)
+      return largest + at
+    end, "computes with nil: if those are the positions of x:max%(dim%)")
+    refused(function(self, x)
+      local y = self.block(x)
+      y[1] = 0
+      return y
+    end, one:format "x%[%.%.%.%] = y")
     refused(function(self, x) return cld.ones(4):expand_as(self.block(x)) end, one:format "tensor:expand_as")
   end)
 
@@ -268,6 +280,8 @@ describe("an ONNX file of a user's own network", function()
 
   it("names an index, and a forward that returns a table", function()
     refused(function(self, x) return self.block(x)[{ {}, { 1, 3, 2 } }] end, "its forward uses x%[%.%.%.%] with a")
+    refused(function(self, x) return self.block(x):softmax(7) end,
+      "its forward cannot be followed: dimension 7 of f32%[2, 4, 6, 6%]; expected 1 to 4")
     refused(function(self, x) return self.block(x)[{ {}, 5 }] end, "cannot be followed: index 5 of dimension 2")
     refused(function(self, x) return { self.block(x) } end, "it returns a table; expected a tensor")
   end)

@@ -68,6 +68,8 @@ function Value.__index(value, key)
   graph.refuse(graph.of(value), "x:" .. key)
 end
 
+function Value.__newindex(value) graph.refuse(graph.of(value), "x[...] = y") end
+
 -- ---- the list of nodes --------------------------------------------------------------------
 
 local Graph = {}
@@ -122,7 +124,8 @@ function Graph:operand(x)
   if is_value(x) then return x end
   if math.type(x) then return self:constant("number", core.tensor.full({}, x)) end
   if core.tensor.is_tensor(x) then return self:constant("tensor", x) end
-  graph.fail(self, "its forward computes with a %s", type(x))
+  graph.fail(self, "its forward computes with %s", x == nil
+    and "nil: if those are the positions of x:max(dim) or x:min(dim), they cannot be exported" or "a " .. type(x))
 end
 
 --- graph:node(op, inputs, attributes, tensor) -> the value that the node makes; inputs are values or names of

@@ -56,6 +56,12 @@ local function copied(problem)
   return ""
 end
 
+-- The message of an error in a forward, which the graph's place follows rather than the call's.
+local function shown(problem)
+  problem = tostring(problem):gsub("^[^:%s]*:%d+: ", ""):gsub("^[%w_]+: [^ ]+ %b(): ", "")
+  return (problem:gsub("^bad argument #%d+ to '[%w_?]+' %((.*)%)$", "%1")) -- a name within the export's own files
+end
+
 -- The graph for this many images, and its output value.
 local function followed(count, net, layer, height, width, prepare)
   local of = graph.new(net)
@@ -66,8 +72,8 @@ local function followed(count, net, layer, height, width, prepare)
   if not ok then
     if user_error.is(result) then error(result, 0) end
     user_error.check_memory("format onnx", result)
-    local problem = tostring(result):gsub("^[^:%s]*:%d+: ", "") -- the graph names the layer, not the call
-    problem = problem:gsub("^[%w_]+: [^ ]+ %b(): ", "")
+    local problem = shown(result)
+    if problem:find "^Function: result %d+ of forward is a table" then graph.refuse(of, "a cld.Function") end
     graph.fail(of, "its forward cannot be followed: %s%s", problem, copied(problem))
   elseif type(result) == "table" and not is_value(result) then
     graph.fail(of, "it returns a table; expected a tensor, and further ones after it: return a, b")
