@@ -288,6 +288,7 @@ describe("models.export refuses", function()
         :format(script) }
       assert.equal(1, result.code)
       assert.matches("File too large", result.err)
+      assert.is_nil(result.err:find "%.tmp")
       os.remove(script)
       assert.same({}, cld.io.list(place))
       process.remove(place)

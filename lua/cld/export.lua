@@ -100,7 +100,9 @@ local function write_folder(path, list)
   end)
   if ok then return end
   remove_folder(temporary)
-  error(problem, 0)
+  if type(problem) ~= "string" then error(problem, 0) end
+  local at, last = problem:find(temporary, 1, true)
+  error(at and problem:sub(1, at - 1) .. path .. problem:sub(last + 1) or problem, 0)
 end
 
 -- ---- the formats -----------------------------------------------------------------------
