@@ -387,6 +387,11 @@ describe("recipes that judge a checkpoint", function()
       end
     end)
 
+    it("have a name, not that of a folder", function()
+      refused("option '%-%-out': '[^\n]*/' is the name of a folder; expected NAME of NAME.npy and NAME.txt in it",
+        "features", "--checkpoint", trained, "--data", photos, "--out", folder .. "/")
+    end)
+
     it("are an array of rows and a list of their files, those of cld.eval.features", function()
       local out = ok("features", "--checkpoint", trained, "--data", photos, "--out", folder .. "/f", "--batch-size",
         "3")

@@ -22,8 +22,11 @@ end
 
 local function base_of(name) return (name:gsub("%.npy$", "")) end
 
---- Raises if a file of that name is there, unless `force`.
+--- Raises if the name is that of a folder, or, unless `force`, if a file of that name is there.
 function features_file.check_absent(name, force)
+  if base_of(name):find "/$" then
+    user_error.raise("option '--out': '%s' is the name of a folder; expected NAME of NAME.npy and NAME.txt in it", name)
+  end
   for _, ending in ipairs(force and {} or { ".npy", ".txt" }) do
     local path = base_of(name) .. ending
     if io_.exists(path) then user_error.raise("option '--out': '%s' is there already; --force replaces it", path) end
