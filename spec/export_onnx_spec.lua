@@ -139,6 +139,20 @@ describe("an ONNX file", function()
     end
   end)
 
+  it("takes the memory of a few maps, not of all", function()
+    local layers = { cld.nn.conv2d(3, 8, 3, { padding = 1 }) }
+    for i = 2, 40 do layers[i] = cld.nn.relu() end
+    local net, path = cld.nn.sequential(table.unpack(layers)), fresh()
+    collectgarbage()
+    collectgarbage("stop") -- which would free them some time
+    cld.reset_peak()
+    local before, map = cld.memory().in_use, 3 * 8 * 64 * 64 * 4
+    cld.models.export(net, path, { format = "onnx", size = 64 })
+    local taken = cld.memory().peak - before
+    collectgarbage("restart")
+    assert.is_true(taken < 8 * map, taken / map)
+  end)
+
   it("is refused if it had more than 2 GiB", function()
     local graph = cld.io.onnx_graph()
     local large = cld.empty(1 << 28) -- 1 GiB, of which no page is touched

@@ -1,8 +1,7 @@
 --- A list of ONNX nodes, and the values that make it: a forward runs on values instead of tensors, and each operation
 -- on a value adds a node. `graph.methods` has the operations (export/operations.lua fills it).
 --
--- Each value also holds a real tensor, computed from images of zeros, so that shapes are known and a mistake is found
--- where it is made.
+-- Each value also holds a tensor of its shape, so that shapes are known and a mistake is found where it is made.
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 
@@ -34,6 +33,18 @@ function graph.of(value) return rawget(value, "graph") end
 
 --- tensor_of(value) -> its tensor; anything else as it is.
 function graph.tensor_of(value) return is_value(value) and rawget(value, "tensor") or value end
+
+local stand_ins = setmetatable({}, { __mode = "k" })
+
+--- stand_in(tensor) -> a tensor of that shape and dtype that takes no memory, in place of the given one, which is
+-- closed: a value's shape matters, its elements do not.
+function graph.stand_in(tensor)
+  if stand_ins[tensor] then return tensor end
+  local one = core.tensor.zeros({}, { dtype = tensor.dtype, device = tensor.device }):expand(tensor.shape)
+  stand_ins[one] = true
+  tensor:close()
+  return one
+end
 
 -- ---- errors ----------------------------------------------------------------------------
 
@@ -129,14 +140,14 @@ function Graph:operand(x)
 end
 
 --- graph:node(op, inputs, attributes, tensor) -> the value that the node makes; inputs are values or names of
--- constants, "" for none, tensor is the result in the trace.
+-- constants, "" for none, tensor is the result in the trace, which is closed (stand_in).
 function Graph:node(op, inputs, attributes, tensor)
   local names = {}
   for i, input in ipairs(inputs) do names[i] = is_value(input) and rawget(input, "name") or input end
   local name = prefixed(self, op)
   table.insert(self.nodes,
     { op = op, name = name, inputs = names, outputs = { name }, attributes = attributes or {} })
-  return graph.value(self, name, tensor)
+  return graph.value(self, name, graph.stand_in(tensor))
 end
 
 --- graph:finish(result) -> {nodes, constants, shape}, in which the last value has its name.

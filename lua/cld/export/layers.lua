@@ -13,7 +13,7 @@ local function tensor_of(value) return rawget(value, "tensor") end
 local function add(class, f)
   local forward = class.forward
   layers[forward] = function(graph, module, value, ...)
-    return f(graph, module, value, forward(module, tensor_of(value)), ...)
+    return f(graph, module, value, graphs.stand_in(forward(module, tensor_of(value))), ...)
   end
 end
 

@@ -67,7 +67,7 @@ local function followed(count, net, layer, height, width, prepare)
   local of = graph.new(net)
   local device = (net:parameters()[1] or {}).device or "cpu"
   local images = core.tensor.zeros({ count, 3, height, width }, { device = device })
-  local value = graph.value(of, "images", images)
+  local value = graph.value(of, "images", graph.stand_in(images))
   local ok, result = pcall(first_output, net, layer, prepare and prepare(value) or value)
   if not ok then
     if user_error.is(result) then error(result, 0) end
