@@ -475,3 +475,18 @@ describe("detectron2's settings", function()
     assert.matches("^detectron2's ResNet%-18 and ResNet%-34 have width 64, this network has 8: ", found[2])
   end)
 end)
+
+describe("the lines of a network of one's own", function()
+  local dist = require "cld.dist"
+  local net = cld.nn.sequential(cld.nn.conv2d(3, 4, 3), cld.nn.adaptive_avg_pool2d(1), cld.nn.flatten())
+  local function first() return usage.of_run({ net = net, object = "net", folder = "r", models_file = "my.lua" })[1] end
+
+  it("make ONNX of it", function() assert.matches("%-%-require my.lua %-%-out r/net.onnx$", first()) end)
+
+  it("make a .pth of it in a job of several ranks, where its forward might wait for the others", function()
+    dist.alone = false
+    local line = first()
+    dist.alone = true
+    assert.matches("%-%-require my.lua %-%-out r/net.pth %-%-format pth$", line)
+  end)
+end)

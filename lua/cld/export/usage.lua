@@ -8,6 +8,7 @@
 -- Paths are quoted for the shell, and handed to Python as arguments.
 local core = require "cld.core"
 local detectron2 = require "cld.export.detectron2"
+local dist = require "cld.dist"
 local export = require "cld.export"
 local trunk = require "cld.models.trunk"
 
@@ -195,11 +196,13 @@ local function unreadable(of)
     advice) or nil
 end
 
--- The lines for a network without a trunk, which has no torchvision model: ONNX if its forward can be followed.
+-- The lines for a network without a trunk, which has no torchvision model: ONNX if its forward can be followed. With
+-- several ranks the forward might wait for the others, which do not call it.
 local function of_any(of)
-  local problem = require "cld.export.onnx".problem(of.net, { view = of.view })
-  local command = export_command(of.folder, of.folder .. (problem and "/net.pth" or "/net.onnx"), of.models_file)
-  return { problem and command .. " --format pth" or command, tensors_command(of.folder, of.object) },
+  local problem = dist.alone and require "cld.export.onnx".problem(of.net, { view = of.view })
+  local is_onnx = dist.alone and not problem
+  local command = export_command(of.folder, of.folder .. (is_onnx and "/net.onnx" or "/net.pth"), of.models_file)
+  return { is_onnx and command or command .. " --format pth", tensors_command(of.folder, of.object) },
     { problem and "no ONNX model of the network: " .. problem or nil }
 end
 
