@@ -1,4 +1,5 @@
---- In every table of functions a missing name is an error that names the nearest one.
+--- A name that is not there is an error that names the nearest one: in every table of functions, and if it is called as
+-- an object's method.
 local cld = require "cld"
 local check = require "spec.support.check"
 local closed = require "cld.closed"
@@ -95,4 +96,47 @@ describe("tables of functions", function()
     assert.is_nil(Own.anything)
     assert.is_nil(Own().anything)
   end)
+end)
+
+describe("objects made in Lua", function()
+  local objects = {
+    memory_bank = function() return cld.losses.memory_bank { size = 4, dim = 2 } end,
+    moco_queue = function() return cld.losses.moco_queue { size = 4, dim = 2 } end,
+    infomin_loss = function()
+      return cld.losses.infomin { queue = cld.losses.moco_queue { size = 4, dim = 2 } }
+    end,
+    augmentation = function() return cld.augment.base { size = 32 } end,
+    dataset = function()
+      return cld.data.tensors { images = cld.zeros({ 2, 4, 4, 3 }, "u8"), labels = cld.zeros({ 2 }, "i64") }
+    end,
+    over_parts = function() return cld.diagnostics.over_parts(4) end,
+  }
+  objects.loader = function() return cld.data.loader { objects.dataset(), batch_size = 2 } end
+
+  for kind, make in pairs(objects) do
+    it(("name the methods of %s where it lacks the one that is called"):format(kind), function()
+      local object = make()
+      local function call() object:qqzzx() end
+      check.fails(call, "closed_spec.lua:%d+: " .. kind .. " has no method 'qqzzx'; it has ")
+    end)
+  end
+
+  it("name the nearest method", function()
+    local bank = objects.memory_bank()
+    local function call() bank:los(1) end
+    check.fails(call, ": memory_bank has no method 'los'; did you mean 'loss'%?$")
+  end)
+  it("do so for a call with a dot", function()
+    local bank = objects.memory_bank()
+    local function call() bank.los(1) end
+    check.fails(call, ": memory_bank has no method 'los'; did you mean 'loss'%?$")
+  end)
+  it("have nil in a field that is read and not called", function()
+    assert.is_nil(objects.memory_bank().normalizer)
+  end)
+  it("have nil in a method that is asked for before it is called", function()
+    local bank = objects.memory_bank()
+    assert.is_nil(bank.update and bank:update())
+  end)
+  it("have nil in a missing field of a data set", function() assert.is_nil(objects.dataset().paths) end)
 end)

@@ -13,6 +13,7 @@
 -- function that takes a list checks it.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local class = require "cld.class"
 local views = core.views
 
 local augment = {}
@@ -120,8 +121,7 @@ end
 -- ---- lists ------------------------------------------------------------------
 
 --- A list of steps: list[i], #list, table.insert and table.remove. After an edit it is checked at its next use.
-local List = { __name = "cld.augment.list" }
-List.__index = List
+local List = class.new "cld.augment.list"
 
 function List:__newindex(key, step)
   if math.type(key) == "integer" then return rawset(self, key, step) end

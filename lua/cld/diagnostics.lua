@@ -9,6 +9,7 @@
 -- Call views in every step: it makes a few small launches and reads nothing back. rank and two_views use the same 512
 -- images each time. The host computes the eigenvalues and counts the groups of images.
 local caller = require "cld.caller"
+local class = require "cld.class"
 local core = require "cld.core"
 local data = require "cld.data"
 local dist = require "cld.dist"
@@ -74,8 +75,7 @@ end
 
 -- ---- a batch in parts -------------------------------------------------------
 
-local Parts = { __name = "cld.over_parts" }
-Parts.__index = Parts
+local Parts = class.new "cld.over_parts"
 
 --- cld.diagnostics.over_parts(key) -> over_parts: collects the figures of a step that processes its n images in parts.
 -- key is the keys (n, d), or n. The means equal those of a single part with all images, so they do not depend on the

@@ -8,6 +8,7 @@
 -- The state_dict of a bank or a queue holds its whole state.
 local byol = require "cld.losses.byol"
 local caller = require "cld.caller"
+local class = require "cld.class"
 local core = require "cld.core"
 local dist = require "cld.dist"
 local infomin = require "cld.losses.infomin"
@@ -177,8 +178,7 @@ end
 
 -- ---- memory bank ------------------------------------------------------------
 
-local MemoryBank = { __name = "cld.memory_bank" }
-MemoryBank.__index = MemoryBank
+local MemoryBank = class.new "cld.memory_bank"
 
 function MemoryBank:__tostring()
   local _ <close> = core.text.c_locale()
@@ -265,8 +265,7 @@ end
 
 -- ---- MoCo's queue -----------------------------------------------------------
 
-local MocoQueue = { __name = "cld.moco_queue" }
-MocoQueue.__index = MocoQueue
+local MocoQueue = class.new "cld.moco_queue"
 
 function MocoQueue:__tostring() return "moco_queue: " .. shown(self, "keys") end
 

@@ -38,6 +38,7 @@
 -- value that --threads 0 stood for is stored, and a resumed run uses it again unless another is given. It does so on a
 -- machine with fewer cores too, even if that is slower; it says so, and --threads trades the last bits for speed.
 local caller = require "cld.caller"
+local class = require "cld.class"
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 local data_loader = require "cld.data.loader"
@@ -134,8 +135,7 @@ run.load = checkpoint.load
 -- place.
 function run.restore(loaded, objects) checkpoint.restore(loaded, objects, true) end
 
-local Run = { __name = "cld.run" }
-Run.__index = Run
+local Run = class.new "cld.run"
 
 -- ---- starting ---------------------------------------------------------------
 

@@ -11,14 +11,14 @@
 -- step: TensorBoard then leaves out what earlier sessions wrote for that step and later ones.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local class = require "cld.class"
 local image = require "cld.image"
 local user_error = require "cld.user_error"
 local create = core.tensor
 
 local tensorboard = {}
 
-local Writer = { __name = "cld.tensorboard.writer" }
-Writer.__index = Writer
+local Writer = class.new "cld.tensorboard.writer"
 
 local function check_text(name, what, value)
   if type(value) ~= "string" or value == "" or not utf8.len(value) or value:find "%z" then

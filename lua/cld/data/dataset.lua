@@ -14,19 +14,18 @@
 --   set.reading        {decode =, max_bad =, strict =}: what its loaders do unless they are told otherwise; or nil
 local core = require "cld.core"
 local caller = require "cld.caller"
+local class = require "cld.class"
 local user_error = require "cld.user_error"
 
-local Dataset = { __name = "cld.dataset" }
+local Dataset = class.new "cld.dataset"
 local dataset = {}
 
 -- Fields that are computed at first use, by a function that the set may have.
 local made_by = { labels = "make_labels", classes = "make_classes", paths = "make_paths" }
 
 function Dataset.__index(set, key)
-  local method = rawget(Dataset, key)
-  if method ~= nil then return method end
   local make = made_by[key] and rawget(set, made_by[key])
-  if not make then return nil end
+  if not make then return class.field(Dataset, set, key) end
   local value = make(set)
   rawset(set, key, value)
   return value

@@ -1,6 +1,7 @@
 --- The loader's settings, and the loop over its batches: runtime/data/loader.h does the work.
 local augment = require "cld.augment"
 local caller = require "cld.caller"
+local class = require "cld.class"
 local core = require "cld.core"
 local dataset = require "cld.data.dataset"
 local dist = require "cld.dist"
@@ -10,8 +11,7 @@ local user_error = require "cld.user_error"
 
 local loader = {}
 
-local Loader = { __name = "cld.loader" }
-Loader.__index = Loader
+local Loader = class.new "cld.loader"
 
 local defaults = {
   batch_size = 256,   -- images per step, of all ranks together

@@ -10,6 +10,7 @@
 --     tuning:test(own)
 --   end
 local caller = require "cld.caller"
+local class = require "cld.class"
 local core = require "cld.core"
 local extract = require "cld.eval.extract"
 local models = require "cld.models"
@@ -53,9 +54,7 @@ end
 
 -- ---- made -------------------------------------------------------------------------
 
-local Tuning = { __name = "cld.eval.finetuning" }
-
-local methods = {}
+local Tuning = class.new "cld.eval.finetuning"
 
 -- The record of a training: the scores of its last test, and the best top1 with its epoch.
 local columns = { "top1", "top5", "many", "medium", "few", "best", "epoch" }
@@ -98,7 +97,7 @@ function Tuning.__index(self, key)
     local sgd = rawget(self, "sgd")
     return #rawget(self, "grid") == 1 and (sgd and sgd.skipped or 0) or nil
   end
-  return methods[key]
+  return class.field(Tuning, self, key)
 end
 
 -- ---- the trainings ------------------------------------------------------------------
@@ -118,7 +117,7 @@ end
 
 --- finetuning:begin(epoch) -> epoch, is_new: the epoch of its own training, from 1, and whether tuning.sgd is new: a
 -- training begins, or continues in a resumed run. The argument counts the epochs of all trainings in sequence.
-function methods:begin(epoch)
+function Tuning:begin(epoch)
   local epochs = self.protocol.epochs
   local training, own = (epoch - 1) // epochs + 1, (epoch - 1) % epochs + 1
   local is_new = self.training ~= training or not self.begun
@@ -132,7 +131,7 @@ function methods:begin(epoch)
 end
 
 --- finetuning:rate(step) -> number: the rate of the network's layers at a step, counted over all trainings from 0.
-function methods:rate(step)
+function Tuning:rate(step)
   local p, steps = self.protocol, self.steps_per_epoch
   local own = step - (self.training - 1) * p.epochs * steps
   return protocols.rate(p, self.grid[self.training].lr, steps)(math.max(own, 0))
@@ -169,7 +168,7 @@ end
 --- finetuning:test(epoch) -> {top1 =, top5 =, many =, medium =, few =} or nil: tests tuning.net as it is now, in that
 -- epoch of its own training; shares (eval/shots.lua). nil if a training of a grid has diverged. In the last epoch of a
 -- training its network is kept if it is the best so far; after the last training tuning.net is the best one.
-function methods:test(own)
+function Tuning:test(own)
   local _ <close> = no_grad()
   local logits, labels = extract.all("eval.finetuning", self.net, self.test_set, self.passes)
   local values = {}
@@ -185,7 +184,7 @@ local function percent(share) return share ~= NONE and ("%.2f %%"):format(100 * 
 
 --- finetuning:summary() -> {line, ...}: a table of the trainings that names the best by its last epoch. The best epoch
 -- of each is listed separately, since it was selected on the test images.
-function methods:summary()
+function Tuning:summary()
   local _ <close> = core.text.c_locale()
   local rows, best = self.results:totable(), best_training(self)
   local at, shown = {}, {}
@@ -215,7 +214,7 @@ function methods:summary()
 end
 
 --- finetuning:text() -> text: the current training, and its rates.
-function methods:text()
+function Tuning:text()
   local _ <close> = core.text.c_locale()
   local entry = self.grid[self.training]
   return ("training %d of %d: lr %g, of the new layer %g"):format(self.training, #self.grid, entry.lr,
@@ -233,14 +232,14 @@ local function own_tensors(self)
 end
 
 --- finetuning:state_dict() -> {name = tensor}: everything but tuning.net.
-function methods:state_dict()
+function Tuning:state_dict()
   local all = own_tensors(self)
   for name, tensor in pairs(self.sgd and self.sgd:state_dict() or {}) do all["sgd." .. name] = tensor end
   return all
 end
 
 --- finetuning:load_state_dict(state): copies in what state_dict returned; an error names an entry that does not fit.
-function methods:load_state_dict(given)
+function Tuning:load_state_dict(given)
   local own, optimizer_state = {}, {}
   for _, name in ipairs(sorted_keys(given)) do
     local inner = name:match "^sgd%.(.+)$"

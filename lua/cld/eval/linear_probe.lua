@@ -6,6 +6,7 @@
 --   if epoch == 1 then probe:check_frozen() end
 --   run:score(probe:test(test, epoch))
 local caller = require "cld.caller"
+local class = require "cld.class"
 local core = require "cld.core"
 local extract = require "cld.eval.extract"
 local nn = require "cld.nn"
@@ -19,7 +20,7 @@ local create, no_grad = core.tensor, core.autograd.no_grad
 
 local KEPT_BYTES = 2 ^ 30 -- the features of a test set up to this size are kept for its next test
 
-local Probe = { __name = "cld.eval.linear_probe" }
+local Probe = class.new "cld.eval.linear_probe"
 
 -- ---- the classifier -------------------------------------------------------------
 
@@ -123,8 +124,6 @@ local function new(options)
   return self
 end
 
-local methods = {}
-
 --- "linear_probe: 10 classes of 512 features, f32 on cpu; best top-1 52.30 %, epoch 3"
 function Probe:__tostring()
   local _ <close> = core.text.c_locale()
@@ -141,12 +140,12 @@ function Probe.__index(self, key)
     local epoch = best.epoch:item()
     return epoch > 0 and { top1 = best.top1:item(), epoch = epoch } or nil
   end
-  return methods[key]
+  return class.field(Probe, self, key)
 end
 
 --- linear_probe:features(images) -> f32 (n, dim): the frozen network's features of images (n, 3, height, width), off
 -- the tape.
-function methods:features(images)
+function Probe:features(images)
   local _ <close> = extract.in_eval_mode(self.net)
   local _ <close> = no_grad()
   return self.branch(self.net, images):to "f32"
@@ -156,7 +155,7 @@ end
 -- loader's batch {views =, labels =}, at a rate: a number or a tensor of one element. The results have no dimension:
 -- the batch's mean cross entropy, the share of its rows whose highest logit is their class, and the norm of the
 -- classifier's gradient.
-function methods:step(batch, rate)
+function Probe:step(batch, rate)
   local features = self:features(batch.views[1]) -- the network's own: left to the collector
   local out = logits(features, self.weight, self.bias)
   local loss, hit = create.cross_entropy(out, batch.labels, { accuracy = true })
@@ -179,7 +178,7 @@ end
 --- linear_probe:test([data set[, epoch]]) -> {top1 =, top5 =, many =, medium =, few =}: shares (eval/shots.lua): top5
 -- only with at least 5 classes, the last three only if at least two of them have classes. If an epoch is given and the
 -- classifier is the best so far, it is kept.
-function methods:test(set, epoch)
+function Probe:test(set, epoch)
   set = set or self.test_set
   extract.check("linear_probe:test", self.net, set, "the data set")
   shots.check_test(self.counts, set, "linear evaluation")
@@ -198,7 +197,7 @@ end
 
 --- linear_probe:check_frozen(): raises if a tensor of the network differs in any bit from what it was when the probe
 -- was made; the error names the tensor.
-function methods:check_frozen()
+function Probe:check_frozen()
   if not nn.is_module(self.net) then return end
   local now = self.net:state_dict()
   local frozen = self.shared.frozen
@@ -218,14 +217,14 @@ local function own_tensors(self)
 end
 
 --- linear_probe:state_dict() -> {name = tensor}: the classifier, its optimizer and the best one; not the network.
-function methods:state_dict()
+function Probe:state_dict()
   local all = own_tensors(self)
   for name, tensor in pairs(self.sgd:state_dict()) do all["sgd." .. name] = tensor end
   return all
 end
 
 --- linear_probe:load_state_dict(state): copies in what state_dict returned; an error names an entry that does not fit.
-function methods:load_state_dict(given)
+function Probe:load_state_dict(given)
   local own, optimizer = {}, {}
   for name, tensor in pairs(given) do
     local inner = name:match "^sgd%.(.+)$"

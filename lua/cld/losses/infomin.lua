@@ -13,13 +13,13 @@
 -- call, so the second call sees its own positives in the queue too, and the queue holds every key twice. Otherwise
 -- both calls see the queue before the step, and the keys are enqueued once.
 local caller = require "cld.caller"
+local class = require "cld.class"
 local core = require "cld.core"
 local is_tensor = core.tensor.is_tensor
 
 local infomin = {}
 
-local InfoMin = { __name = "cld.losses.infomin" }
-InfoMin.__index = InfoMin
+local InfoMin = class.new "cld.losses.infomin"
 
 function InfoMin:__tostring()
   local _ <close> = core.text.c_locale()
