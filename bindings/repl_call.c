@@ -73,14 +73,34 @@ static void on_interrupt(int signal_number) {
     lua_sethook(running, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
+/* Pushes the text that lua/cld/uncaught.lua makes of the error at 1; false if cld is not loaded or it fails. Ctrl-C waits
+ * for it, because it is short. */
+static bool describe(lua_State *L) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    if (lua_getfield(L, -1, "cld.uncaught") != LUA_TFUNCTION) return false;
+    bool stops = lua_gethook(L) == stop;
+    if (stops) lua_sethook(L, NULL, 0, 0);
+    lua_pushvalue(L, 1);
+    bool ok = lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING;
+    if (stops) arm(L);
+    return ok;
+}
+
+/* Whether too much memory was asked for. It needs no traceback, since it is no mistake of the program. */
+static bool is_shortage(const char *message) {
+    return message && strstr(message, ": out of memory: wanted ") != NULL;
+}
+
 static int add_traceback(lua_State *L) {
-    const char *message = lua_tostring(L, 1);
+    const char *message = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : NULL;
+    if (is_shortage(message)) return 1;
+    if (describe(L)) return 1;
+    lua_settop(L, 1);
+    message = lua_tostring(L, 1);
     if (!message) {
         if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
         message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
     }
-    /* No traceback if too much memory was asked for: that is no mistake of the program. */
-    if (strstr(message, ": out of memory: wanted ")) return 1;
     luaL_traceback(L, L, message, 1);
     return 1;
 }

@@ -130,6 +130,14 @@ describe("the session", function()
       has_not(out, "traceback")
     end)
 
+    it("are one line where a method is called with a dot", function()
+      local out = session {
+        "net = cld.nn.linear(2, 2)" .. ENTER, { "> " }, "net.parameters()" .. ENTER,
+        { "cldlua: parameters needs ':': write net:parameters()\r" }, "1 + 1" .. ENTER, { "\n2\r" },
+      }
+      has_not(out, "traceback")
+    end)
+
     it("in functions have a traceback that ends in the typed line", function()
       local out = session {
         "function f() error 'boom' end" .. ENTER, { "> " }, "x = f()" .. ENTER, { "boom" }, { "in function 'f'" },

@@ -23,8 +23,8 @@ local endings = { "", "loss", "lr" }
 
 local function letters(word) return (word:lower():gsub("_", "")) end
 
--- visit(path, table) for each public table of functions; all of them are loaded.
-local function each_table(visit)
+--- visit(path, table) for each public table of functions that is loaded.
+function closed.each_table(visit)
   local cld = loaded["cld"]
   if type(cld) ~= "table" then return end
   visit("cld", cld)
@@ -46,7 +46,7 @@ local function elsewhere(key, own)
   for _, ending in ipairs(endings) do
     local stem = letters(key)
     if ending ~= "" and stem:sub(-#ending) == ending then stem = stem:sub(1, -#ending - 1) end
-    each_table(function(path, functions)
+    closed.each_table(function(path, functions)
       if functions == own then return end
       for name, value in next, functions do
         if type(name) == "string" and letters(name) == stem and type(value) ~= "number" then

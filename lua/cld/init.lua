@@ -5,6 +5,7 @@
 local core = require "cld.core"
 require "cld.built".watch()
 local closed = require "cld.closed"
+require "cld.uncaught"
 
 local composed = {
   "augment", "autograd", "data", "diagnostics", "dist", "eval", "graph", "help", "image", "json", "losses", "models",

@@ -136,7 +136,8 @@ local function called_from(level, info, through_c)
   return only
 end
 
--- The line of f that returned a call to one of `names`, as "file:line: "; nil if that is not clear.
+-- The line of f that returned a call to one of `names`, nil if that is not clear; and f's source, as debug.getinfo has
+-- it.
 local function returning(f, names)
   local info = debug.getinfo(f, "SL")
   local all, named = {}, {}
@@ -154,8 +155,7 @@ local function returning(f, names)
       end
     end
   end
-  local line = #all == 1 and all[1] or #named == 1 and named[1]
-  return line and ("%s:%d: "):format(info.short_src, line) or nil
+  return #all == 1 and all[1] or #named == 1 and named[1] or nil, info
 end
 
 -- ---- modules ---------------------------------------------------------------------------------
@@ -183,21 +183,22 @@ local function module_around(level)
   end
 end
 
---- "recipe.lua:12: " of the user's code, or "".
-function place.position()
+--- The line of the user's code that called what runs at that level of the caller, and its source as debug.getinfo has
+-- it (source, short_src); nil if there is none. The user's code may have called it through other calls of the library.
+function place.user_line(from)
   read = {}
   local returned_call, called = false, nil -- the frame before was entered by a tail call; the module that it called
   local through_c = false
-  for level = 2, math.huge do
+  for level = from + 1, math.huge do
     local info = debug.getinfo(level, "Slft")
-    if not info then return "" end
+    if not info then return nil end
     local lost = returned_call and called_from(level, info, through_c)
     local holder = lost and called and module_around(level)
-    local line = lost and returning(lost, holder and place.names_of(holder, called) or {})
-    if line then return line end
-    if info.currentline > 0 and not is_library(info.source) then
-      return ("%s:%d: "):format(info.short_src, info.currentline)
-    end
+    local line, at = nil, nil
+    if lost then line, at = returning(lost, holder and place.names_of(holder, called) or {}) end
+    if line then return line, at end
+    local is_users = info.currentline > 0 and not is_library(info.source)
+    if is_users and level > from + 1 then return info.currentline, info end
     through_c = info.what == "C" and returned_call
     returned_call = through_c or info.istailcall
     if module_calls[info.func] then
@@ -205,6 +206,12 @@ function place.position()
       called = module
     end
   end
+end
+
+--- "recipe.lua:12: " of the user's code, or "".
+function place.position()
+  local line, at = place.user_line(2)
+  return line and ("%s:%d: "):format(at.short_src, line) or ""
 end
 
 --- "sequential: layer 2 (linear): " if a layer of a network called the library, or "". It names the largest running

@@ -12,8 +12,7 @@ local write_atomic, c_locale, printable = core.io.write_atomic, core.text.c_loca
 local _G, ipairs, pcall, print, rawget, rawset, require, tostring =
   _G, ipairs, pcall, print, rawget, rawset, require, tostring
 local concat, move, pack, unpack = table.concat, table.move, table.pack, table.unpack
-local find, format, gmatch, gsub = string.find, string.format, string.gmatch, string.gsub
-local match, sub = string.match, string.sub
+local find, format, gsub, sub = string.find, string.format, string.gsub, string.sub
 local getenv, max, open, stderr, stdout = os.getenv, math.max, io.open, io.stderr, io.stdout
 
 local HISTORY_LINES = 1000
@@ -103,40 +102,6 @@ end
 
 -- ---- calling and printing --------------------------------------------------------------------------------------
 
-local function is_library(frame) return find(frame, "/cld/[%w_/]+%.lua:%d") end
-
-local function is_tail_call(frame) return find(frame, "^%s*%(%.%.%.tail calls") end
-
--- A frame that does not help: C's, the typed chunk's, and the library's unless its error is in itself.
-local function is_plain(frame, within_library)
-  return find(frame, "^%s*%[C%]") or find(frame, "stdin:%d+: in main chunk")
-    or not within_library and (is_library(frame) or is_tail_call(frame))
-end
-
--- The traceback without the session's own frames, and without the library's frames unless the error is in the library:
--- an error in the user's function that it called. No traceback if only the typed chunk's frame is left.
-local function trim(message)
-  local head, trace = match(message, "^(.-)\nstack traceback:\n(.*)$")
-  if not head then return message end
-  local frames = {}
-  for frame in gmatch(trace, "[^\n]+") do
-    if find(frame, "cld/repl%.lua:%d") then break end
-    frames[#frames + 1] = frame
-  end
-  if #frames > 0 and find(frames[#frames], "^%s*%[C%]") then frames[#frames] = nil end -- terminal.call
-  if #frames > 0 then -- a chunk that uses the session's variables is a function (repl/locals.lua)
-    frames[#frames] = gsub(frames[#frames], "^(%s*stdin:%d+: in )function <stdin:%d+>$", "%1main chunk")
-  end
-  local plain, within_library = true, find(head, "^[^:]*/cld/[%w_/]+%.lua:%d")
-  local kept, left_out = {}, false
-  for _, frame in ipairs(frames) do
-    plain = plain and is_plain(frame, within_library)
-    left_out = not within_library and (is_library(frame) or left_out and is_tail_call(frame))
-    if not left_out then kept[#kept + 1] = frame end
-  end
-  return plain and head or head .. "\nstack traceback:\n" .. concat(kept, "\n")
-end
-
 local function print_results(...)
   local results = pack(...)
   rawset(_G, "_", results[1])
@@ -150,7 +115,7 @@ local function evaluate(terminal, f)
   end
   if not outcome[1] then
     stdout:flush()
-    complain(trim(outcome[2]))
+    complain(outcome[2])
   end
 end
 

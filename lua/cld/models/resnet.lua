@@ -152,7 +152,7 @@ function Trunk:extra_repr() return ("%d features"):format(self.feature_width) en
 
 --- net:features(images) -> (N, F): the pooled features of images (N, 3, H, W), F = net.feature_width = 8 * width *
 -- expansion: the input of a linear evaluation.
-function Trunk:features(x) return nn.scope(features_of, self, x) end
+function Trunk:features(x) return (nn.scope(features_of, self, x)) end
 
 Trunk.forward = Trunk.features
 nn.transient(Trunk)

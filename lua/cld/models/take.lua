@@ -63,13 +63,13 @@ end
 --     -- needs a file
 --     local net = cld.models.resnet50 { head = "mlp" }
 --     net:load_published "moco_v2_800ep_pretrain.pth.tar"
-function take.load_published(net, path)
-  if not modules.is_module(net) then
-    caller.raise("load_published: expected a module, got %s", caller.shown(net))
+function take.load_published(self, path)
+  if not modules.is_module(self) then
+    caller.raise("load_published: expected a module, got %s", caller.shown(self))
   elseif type(path) ~= "string" then
     caller.raise("load_published: expected a path, got %s", caller.shown(path))
   end
-  local found, why = trunk.of(net)
+  local found, why = trunk.of(self)
   if not found then caller.raise("load_published: %s", why) end
   local given, own = read(path), {}
   for _, one in ipairs(found.tensors) do own[one.name] = one.tensor end

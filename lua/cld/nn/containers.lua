@@ -75,7 +75,7 @@ local Sequential = modules.class("sequential", List)
 
 function Sequential.accept(_, value) return type(value) == "function" and Lambda(value) or value end
 
-function Sequential:forward(x) return scope.chain(x, self) end
+function Sequential:forward(x) return (scope.chain(x, self)) end
 
 scope.transient(Sequential)
 

@@ -176,7 +176,7 @@ function BatchNorm2d:forward(x, fuse)
       raise("batch_norm2d: x has %d channels, the layer takes %d (x is %s)", channels, self.channels, caller.shown(x))
     end
   end
-  return normalize(self, "batch_norm2d", x, fuse)
+  return (normalize(self, "batch_norm2d", x, fuse))
 end
 
 local BatchNorm1d = modules.class "batch_norm1d"

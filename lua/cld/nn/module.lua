@@ -28,6 +28,7 @@ local function results(...) return ... end
 
 module.base = Module
 local classes = setmetatable({}, { __mode = "k" }) -- those that module.class made
+module.classes = classes
 
 --- Tensor of nn.parameter or nn.buffer -> "parameter" or "buffer".
 module.marks = setmetatable({}, { __mode = "k" })

@@ -103,9 +103,9 @@ end
 
 --- module:named_parameters() -> list: for name, parameter in net:named_parameters() do ... end; also a table by name,
 -- and # is their number. Each tensor occurs once, under its first name.
-function Module:named_parameters() return named_tensors(self, "parameter") end
+function Module:named_parameters() return (named_tensors(self, "parameter")) end
 --- module:named_buffers() -> list: the buffers, in the form of named_parameters: in the state, but not trained.
-function Module:named_buffers() return named_tensors(self, "buffer") end
+function Module:named_buffers() return (named_tensors(self, "buffer")) end
 
 --- module:named_children() -> list: the modules that are fields of this one, in the form of named_parameters.
 function Module:named_children()
@@ -131,7 +131,7 @@ function Module:buffers() return values_of(self:named_buffers()) end
 --- module:children() -> {module, ...}: the modules that are fields of this one.
 function Module:children() return values_of(self:named_children()) end
 --- module:modules() -> {module, ...}: this module and all below it.
-function Module:modules() return values_of(Module.named_modules(self)) end
+function Module:modules() return (values_of(Module.named_modules(self))) end
 
 local function get(self, wanted, name)
   local found
@@ -143,9 +143,9 @@ end
 
 --- module:get_parameter(name) -> tensor: the parameter with this dotted name, such as "layer1.0.conv1.weight"; an
 -- error if there is none.
-function Module:get_parameter(name) return get(self, "parameter", name) end
+function Module:get_parameter(name) return (get(self, "parameter", name)) end
 --- module:get_buffer(name) -> tensor: the buffer with this dotted name, or an error.
-function Module:get_buffer(name) return get(self, "buffer", name) end
+function Module:get_buffer(name) return (get(self, "buffer", name)) end
 
 -- ---- state -------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ function Module:clone()
     end
     return new
   end
-  return copy(self)
+  return (copy(self))
 end
 
 -- ---- the whole tree ----------------------------------------------------------
