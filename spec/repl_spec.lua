@@ -138,6 +138,13 @@ describe("the session", function()
       has_not(out, "traceback")
     end)
 
+    it("are one line where a <close> variable cannot be closed", function()
+      local out = session {
+        "local q <close> = 42" .. ENTER, { "cldlua: stdin:1: variable 'q' got a non-closable value\r\n> " },
+      }
+      has_not(out, "is closed at the end")
+    end)
+
     it("in functions have a traceback that ends in the typed line", function()
       local out = session {
         "function f() error 'boom' end" .. ENTER, { "> " }, "x = f()" .. ENTER, { "boom" }, { "in function 'f'" },

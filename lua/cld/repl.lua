@@ -108,6 +108,7 @@ local function print_results(...)
   print(printable(show.results(results)))
 end
 
+-- Whether there was no error.
 local function evaluate(terminal, f)
   local outcome = pack(terminal.call(f))
   if outcome[1] and outcome.n > 1 then
@@ -117,6 +118,7 @@ local function evaluate(terminal, f)
     stdout:flush()
     complain(outcome[2])
   end
+  return outcome[1]
 end
 
 -- ---- the session -----------------------------------------------------------------------------------------------
@@ -150,8 +152,7 @@ local function turn(terminal, path)
   local f, text = read_chunk(terminal, path)
   if f then
     place.texts[CHUNK] = text
-    evaluate(terminal, f)
-    if note then tell_about_locals(note) end
+    if evaluate(terminal, f) and note then tell_about_locals(note) end
   end
   return f ~= nil
 end
