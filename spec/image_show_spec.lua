@@ -161,6 +161,12 @@ describe("image.show", function()
       assert.matches("\27%[38;5;16m", on_terminal {})
     end)
 
+    it("a terminal whose locale is not UTF-8 are characters", function()
+      local out = on_terminal { LC_ALL = "C", COLORTERM = "truecolor" }
+      assert.matches("      \r\n      \r\n", out)
+      assert.is_nil(out:find "[\x80-\xff]")
+    end)
+
     it("a terminal of 24 bits are half blocks in them", function()
       assert.matches("\27%[38;2;0;0;0m", on_terminal { COLORTERM = "truecolor" })
     end)

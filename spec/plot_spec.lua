@@ -234,6 +234,21 @@ describe("plot", function()
       assert.is_nil(result.out:find("\27", 1, true))
     end)
 
+    it("is ASCII if the locale is not UTF-8", function()
+      local result = run([[cld.plot.line({ 3, 2, 1 }, { title = "\u{e4}b", width = 24, height = 8 })]],
+        { env = { LC_ALL = "C" } })
+      assert.matches("^ +%?b\n", result.out)
+      assert.matches("\n |[^\n]*\n", result.out)
+      assert.matches("|____", result.out)
+      assert.is_nil(result.out:find "[\x80-\xff]")
+    end)
+
+    it("is braille if no locale is named", function()
+      local result = run("cld.plot.line({ 3, 2, 1 }, { width = 24, height = 8 })",
+        { unset = { "LC_ALL", "LC_CTYPE", "LANG" } })
+      assert.matches("⣀", result.out)
+    end)
+
     it("has colours on a terminal, without NO_COLOR", function()
       local code = "cld.plot.scatter({ a = { 1, 2 }, b = { 2, 1 } }, { width = 30, height = 9 })"
       local out = run(code, { on_terminal = true, unset = { "NO_COLOR" } }).out

@@ -158,8 +158,8 @@ local page_options = { "columns", "padding", "mean", "std" }
 -- terminal). f32 is treated as a view that was normalized by mean and std (default: CIFAR's); for values from 0 to 1
 -- give mean = {0, 0, 0}, std = {1, 1, 1}. mode: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty), "sixel",
 -- "blocks" (half blocks in 24-bit colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii" (characters by
--- brightness); by default the best that the terminal supports, ascii if it has no colours or NO_COLOR is set. If
--- standard output is not a terminal, it prints a line that says so.
+-- brightness); by default the best that the terminal supports, ascii if it has no colours, NO_COLOR is set or the
+-- locale is not UTF-8. If standard output is not a terminal, it prints a line that says so.
 --
 --     -- needs a picture
 --     cld.image.show(cld.image.read "cat.jpg")

@@ -80,7 +80,7 @@ end
 -- = "a"}, {y} or y, or a table {a = y, b = {x, y}} whose keys are the labels. A value that is not finite leaves a gap,
 -- and so does one that is not above 0 on a logarithmic axis. file: an .svg or .png of width by height pixels (800 by
 -- 500), whose name is returned; without it the plot goes to the terminal, width by height characters (the terminal's,
--- 20).
+-- 20), in braille, or in ASCII if the locale is not UTF-8 (LANG=C).
 --
 --     cld.plot.line({ 3, 2, 1.5, 1.2 }, { title = "loss" })
 function plot.line(data, options)

@@ -1,6 +1,7 @@
 --- Images in a terminal: which of its ways of showing one is taken, and the image's size then.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local letters = require "cld.letters"
 local screen = core.screen
 
 local shown = {}
@@ -33,12 +34,12 @@ local function colors()
 end
 
 --- mode() -> the way in which standard output shows images best: "kitty", "sixel", "blocks", "ascii" (a terminal
--- without colours, or NO_COLOR), or nil if it is no terminal.
+-- without colours, NO_COLOR, or a locale that is not UTF-8), or nil if it is no terminal.
 function shown.mode()
   if not screen.facts().terminal then return nil end
   if not core.system.terminal() or variable "NO_COLOR" ~= "" then return "ascii" end
   if has_kitty() then return "kitty" end
-  return screen.has_sixel() and "sixel" or "blocks"
+  return screen.has_sixel() and "sixel" or letters.are_unicode() and "blocks" or "ascii"
 end
 
 -- The image with this many pixels across, its height in proportion.

@@ -1,7 +1,8 @@
 --- A plot as characters of a terminal: lines, dots and bars in braille, two by four dots a character, words between
--- them. A page's units are dots.
+-- them. A page's units are dots. Where only ASCII is shown (letters.lua), a character is the one most like its dots.
 local core = require "cld.core"
 local colors = require "cld.plot.colors"
+local letters = require "cld.letters"
 local plot = core.plot
 
 local text = {}
@@ -10,11 +11,7 @@ local FRAME = 255 -- the axes' number; that of a series is less, and wins where 
 
 local function letter(words) return 2 * (utf8.len(words) or #words) end
 
-local function cut(words, room)
-  local most = math.max(1, room // 2)
-  if (utf8.len(words) or 0) <= most then return words end
-  return words:sub(1, utf8.offset(words, most) - 1) .. "…"
-end
+local function cut(words, room) return letters.cut(words, math.max(1, room // 2)) end
 
 --- page(columns, rows) -> the units of a page of this many characters (figure.lua).
 function text.page(columns, rows)
@@ -62,13 +59,14 @@ function draw.text(page, mark)
   local column = math.max(0, math.floor(mark.x / 2) - back)
   local cells = page.cells[row] or {}
   page.cells[row] = cells
-  for _, code in utf8.codes(mark.text) do
+  for _, code in utf8.codes(letters.shown(mark.text)) do
     cells[column] = { utf8.char(code) }
     column = column + 1
   end
 end
 
-local samples = { dots = " •", bars = " █" }
+local samples = { dots = " \u{2022}", bars = " \u{2588}" }
+local ascii_samples = { dots = " *", bars = " #" }
 
 function draw.key(page, mark)
   if mark.shape == "line" then
@@ -79,11 +77,43 @@ function draw.key(page, mark)
   local row, column = math.floor(mark.y / 4), mark.x // 2
   local cells = page.cells[row] or {}
   page.cells[row] = cells
-  for _, code in utf8.codes(samples[mark.shape] .. " ") do
+  for _, code in utf8.codes((page.is_unicode and samples or ascii_samples)[mark.shape] .. " ") do
     cells[math.tointeger(column)] = { utf8.char(code), mark.series }
     column = column + 1
   end
 end
+
+-- ---- characters --------------------------------------------------------------------
+
+-- The bits of a character's dots (U+2800), from the top row to the bottom row: left, right.
+local BITS = { { 1, 8 }, { 2, 16 }, { 4, 32 }, { 64, 128 } }
+local LEVEL = { "'", "-", "-", "_" } -- dots in one row
+
+-- How many dots a column has, and the sum of their rows.
+local function column_of(bits, side)
+  local count, sum = 0, 0
+  for row, pair in ipairs(BITS) do
+    if bits & pair[side] ~= 0 then count, sum = count + 1, sum + row end
+  end
+  return count, sum
+end
+
+-- The ASCII character most like the dots.
+local function ascii_of(bits)
+  local left, left_sum = column_of(bits, 1)
+  local right, right_sum = column_of(bits, 2)
+  local count, mean = left + right, (left_sum + right_sum) / (left + right)
+  if count >= 6 then return "#" end
+  if left == 4 or right == 4 then return "|" end
+  if left == 0 or right == 0 then return count >= 3 and "|" or mean <= 1.5 and "'" or mean >= 3 and "." or "-" end
+  local slope = left_sum / left - right_sum / right -- rows that the dots rise from left to right
+  if slope >= 1 then return "/" end
+  if slope <= -1 then return "\\" end
+  if left == 1 and right == 1 then return LEVEL[math.floor(mean + 0.5)] end
+  return count == 4 and mean > 3 and "=" or mean < 2 and "'" or mean > 3 and "_" or "+"
+end
+
+local function character_of(bits, is_unicode) return is_unicode and utf8.char(0x2800 + bits) or ascii_of(bits) end
 
 local function painted(words, series, color)
   if not color or not series then return words end
@@ -91,20 +121,20 @@ local function painted(words, series, color)
 end
 
 -- The characters of a row, grouped by colour, without trailing blanks.
-local function row_text(drawn, cells, columns, color)
+local function row_text(drawn, cells, page, color)
   local parts, run, owner, blanks = {}, {}, nil, 0
   local function flush()
     if #run > 0 then parts[#parts + 1] = painted(table.concat(run), owner, color) end
     run = {}
   end
-  for column = 0, columns - 1 do
+  for column = 0, page.width // 2 - 1 do
     local cell, value = cells[column], drawn[column + 1]
     local character, series = " ", nil
     if cell then
       character, series = cell[1], cell[2]
     elseif value ~= 0 then
       local number = value >> 8
-      character, series = utf8.char(0x2800 + (value & 255)), number ~= FRAME and number or nil
+      character, series = character_of(value & 255, page.is_unicode), number ~= FRAME and number or nil
     end
     if character == " " then
       blanks = blanks + 1
@@ -129,11 +159,11 @@ function text.has_color() return core.system.terminal() ~= nil and (os.getenv "N
 --- text(marks, page, color) -> rows of characters, each with a newline; with ANSI colours if color is true.
 function text.text(marks, page, color)
   page.dots = core.tensor.zeros({ page.height, page.width }, "u8")
-  page.cells, page.has_color = {}, color
+  page.cells, page.has_color, page.is_unicode = {}, color, letters.are_unicode()
   for _, mark in ipairs(marks) do draw[mark.kind](page, mark) end
   local rows = {}
   for row, drawn in ipairs(plot.braille(page.dots):totable()) do
-    rows[row] = row_text(drawn, page.cells[row - 1] or {}, page.width // 2, color) .. "\n"
+    rows[row] = row_text(drawn, page.cells[row - 1] or {}, page, color) .. "\n"
   end
   return table.concat(rows)
 end

@@ -3,6 +3,7 @@
 local core = require "cld.core"
 local figures = require "cld.run.figures"
 local history = require "cld.run.history"
+local letters = require "cld.letters"
 local plot = require "cld.plot"
 local progress = require "cld.run.progress"
 local shell = require "cld.export.usage".shell
@@ -89,9 +90,7 @@ local function last(run, name)
 end
 
 -- A line, cut to the columns of the terminal.
-local function cut(text, columns)
-  return utf8.len(text) <= columns and text or text:sub(1, utf8.offset(text, columns) - 1) .. "…"
-end
+local function cut(text, columns) return letters.cut(letters.shown(text), columns) end
 
 local states = {
   ended = "ended", interrupted = "stopped by a signal", running = "running", stopped = "stopped without ending",
