@@ -3,6 +3,7 @@ local cld = require "cld"
 local collect = require "cld.help.collect"
 local data = require "cld.help.data"
 local find = require "cld.help.find"
+local overview = require "cld.help.overview"
 local process = require "spec.support.process"
 local public = require "cld.help.public"
 local shown = require "cld.help.shown"
@@ -197,6 +198,35 @@ describe("help", function()
 
   it("names no source file in the line on a module", function()
     for _, line in ipairs(shown.overview()) do assert.is_nil(line:find "%w%.c%f[%W]" or line:find "runtime/", line) end
+  end)
+
+  -- The names of the groups of overview.lua, once each.
+  local function listed(groups, internal)
+    local names = table.move(internal, 1, #internal, 1, {})
+    for _, group in ipairs(groups) do table.move(group, 2, #group, #names + 1, names) end
+    table.sort(names)
+    return names
+  end
+
+  local function members(is_module)
+    local names = {}
+    for _, entry in ipairs(find.members "cld") do
+      if find.is_module(entry.name) == is_module then names[#names + 1] = entry.name:match "[^.]+$" end
+    end
+    table.sort(names)
+    return names
+  end
+
+  it("lists every module in a group, or as an internal one", function()
+    assert.same(members(true), listed(overview.modules, overview.internal.modules))
+  end)
+
+  it("lists every function of cld in a group, or as an internal one", function()
+    assert.same(members(false), listed(overview.functions, overview.internal.functions))
+  end)
+
+  it("of nothing shows no internal function", function()
+    assert.is_nil(table.concat(shown.overview(), "\n"):find "edit_distance")
   end)
 
   it("names what is near a name that is not there", function()

@@ -2,6 +2,7 @@
 local core = require "cld.core"
 local data = require "cld.help.data"
 local find = require "cld.help.find"
+local overview = require "cld.help.overview"
 local public = require "cld.help.public"
 local pytorch = require "cld.help.pytorch"
 local topics = require "cld.help.topic"
@@ -232,24 +233,26 @@ function shown.overview()
     "  help(cld.nn.conv2d)   help \"conv2d\"   a function: how it is called, what it does, an example",
     "  help(cld.nn)          a module: what is in it",
     "  help(x)               a tensor, a network, an optimizer, ...: what it can do",
-    "  help \"resume\"         a topic", "", "Modules:", "",
+    "  help \"resume\"         a topic",
   }
-  local rows = {}
-  for _, entry in ipairs(data().entries) do
-    if entry.name:find "^cld%.[%w_]+$" and find.is_module(entry.name) then
+  for _, group in ipairs(overview.modules) do
+    local rows = {}
+    for i = 2, #group do
+      local entry = data().by_name["cld." .. group[i]]
       rows[#rows + 1] = { entry.name, shown.line(entry) }
     end
-  end
-  table.sort(rows, function(a, b) return a[1] < b[1] end)
-  add_rows(lines, rows)
-  local functions = {}
-  for _, entry in ipairs(find.members "cld") do
-    if not find.is_module(entry.name) then functions[#functions + 1] = entry.name:match "[^.]+$" end
+    lines[#lines + 1] = ""
+    lines[#lines + 1] = group[1] .. ":"
+    lines[#lines + 1] = ""
+    add_rows(lines, rows)
   end
   lines[#lines + 1] = ""
   lines[#lines + 1] = "Functions of cld itself, and every method of a tensor (cld.sum(x) is x:sum()):"
   lines[#lines + 1] = ""
-  add_names(lines, functions)
+  for _, group in ipairs(overview.functions) do
+    wrap(lines, table.concat(group, ", ", 2), "      ", "  " .. group[1] .. ": ")
+  end
+  lines[#lines + 1] = '  help "cld" lists all of them, and what the library is made of.'
   lines[#lines + 1] = ""
   lines[#lines + 1] = "Kinds of objects:"
   lines[#lines + 1] = ""
@@ -260,7 +263,7 @@ function shown.overview()
   lines[#lines + 1] = ""
   lines[#lines + 1] = "Topics:"
   lines[#lines + 1] = ""
-  rows = {}
+  local rows = {}
   for i, topic in ipairs(data().topics) do rows[i] = { topic.name, topic.title } end
   add_rows(lines, rows)
   return lines
