@@ -119,7 +119,7 @@ HELP_SOURCES := $(shell find lua/cld -name '*.lua' -o -name '*.md') $(wildcard b
 
 all: $(BUILD)/cldlua $(BUILD)/cld/core.so $(HELP_TEXT) cuda mpi
 
-$(HELP_TEXT): $(BUILD)/cldlua $(HELP_SOURCES)
+$(HELP_TEXT): $(BUILD)/cldlua $(HELP_SOURCES) $(wildcard recipes/*.lua)
 	@mkdir -p $(@D)
 	@echo "  HELP  $@"
 	$(Q)$(BUILD)/cldlua -E lua/cld/help/write.lua text $@

@@ -135,6 +135,11 @@ function collect.files(root)
   return lines_of(("cd '%s' && find lua/cld bindings -name '*.lua' -o -name '*.c' | LC_ALL=C sort"):format(root))
 end
 
+--- The recipes of a source tree, and their options (recipes.lua).
+function collect.recipes(root)
+  return require "cld.help.recipes"(lines_of(("ls '%s'/recipes/*.lua | LC_ALL=C sort"):format(root)))
+end
+
 -- {name, title, aliases, text} from a topic's file: "# title", "aliases: a, b", and paragraphs.
 local function topic(path)
   local handle = assert(io.open(path))

@@ -14,8 +14,8 @@ end
 
 local loaded
 
---- () -> {entries = {{name, signature, text, example, file, line}, ...}, topics = {{name, title, aliases, text}, ...}},
--- and by_name = {name = entry}.
+--- () -> {entries = {{name, signature, text, example, file, line}, ...}, topics = {{name, title, aliases, text}, ...},
+-- recipes and options (recipes.lua), by_name = {name = entry}}.
 return function()
   if loaded then return loaded end
   local path = find()

@@ -8,7 +8,8 @@ local pytorch = require "cld.help.pytorch"
 local find = {}
 
 -- The result is {entry =}, {module = name}, {kind =, object = entry or nil}, {topic =}, {row = that of pytorch.lua},
--- {list = {entry, ...}} if there are several, {overview = true} for "", or {near = {name, ...}} if there is none.
+-- {recipe =}, {option =}, {list = {entry, ...}} if there are several, {overview = true} for "", or {near = {name, ...}}
+-- if there is none.
 
 -- ---- by name ----------------------------------------------------------------------------------------------------
 
@@ -73,11 +74,10 @@ local function distance(word, name)
   return own
 end
 
-local function nearest(word)
+-- Those of the names that are nearest to the word, five at most.
+local function near(word, of)
   local all = {}
-  local function add(name) all[#all + 1] = { name, distance(word, name:lower()) } end
-  for _, entry in ipairs(data().entries) do add(entry.name) end
-  for _, topic in ipairs(data().topics) do add(topic.name) end
+  for i, name in ipairs(of) do all[i] = { name, distance(word, name:lower()) } end
   table.sort(all, function(a, b)
     if a[2] ~= b[2] then return a[2] < b[2] end
     return #a[1] < #b[1] or #a[1] == #b[1] and a[1] < b[1]
@@ -89,11 +89,41 @@ local function nearest(word)
   return { near = names }
 end
 
---- Finds what the text names. A topic comes before a module with the same name.
+local function nearest(word)
+  local names = {}
+  for _, list in ipairs { data().entries, data().topics, data().recipes } do
+    for _, item in ipairs(list) do names[#names + 1] = item.name end
+  end
+  return near(word, names)
+end
+
+-- "folder_npid_cld", "recipes/folder_npid_cld.lua"
+local function recipe_named(word)
+  local name = word:match "([^/]*)$":gsub("%.lua$", "")
+  for _, recipe in ipairs(data().recipes) do
+    if recipe.name == name then return { recipe = recipe } end
+  end
+end
+
+-- An option of the recipes: "--size".
+local function found_option(word)
+  local names = {}
+  for i, option in ipairs(data().options) do
+    names[i] = "--" .. option.name
+    if names[i] == word or "--no-" .. option.name == word then return { option = option } end
+  end
+  return near(word, names)
+end
+
+--- Finds what the text names. A topic comes before a module with the same name, and a recipe last; NAME.lua names a
+-- recipe.
 function find.by_name(text)
   local word = text:match "^%s*(.-)[%s()]*$"
   local by_name = data().by_name
   if word == "" then return { overview = true } end
+  if word:find "^%-%-" then return found_option(word:match "^[^%s=]*") end
+  local recipe = recipe_named(word)
+  if recipe and word:find "[/.]" then return recipe end
   if word == "cld" then return { module = "cld" } end
   local topic = topic_named(plain(word))
   if topic then return found_topic(topic, word) end
@@ -108,6 +138,7 @@ function find.by_name(text)
   local list = with_last_name(word)
   if #list == 1 then return found_entry(list[1]) end
   if #list > 1 then return { list = list } end
+  if recipe then return recipe end
   local row = pytorch.find(word)
   if row then return { row = row } end
   return nearest(word:lower())

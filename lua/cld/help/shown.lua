@@ -213,6 +213,31 @@ function shown.row(row)
   return lines
 end
 
+function shown.recipe(recipe)
+  local lines = {}
+  wrap(lines, recipe.usage, "      ", "")
+  lines[#lines + 1] = ""
+  wrap(lines, (recipe.about:gsub("^%l", string.upper)), "  ")
+  lines[#lines + 1] = ""
+  wrap(lines, "Options: " .. table.concat(recipe.options, ", "), "    ", "  ")
+  lines[#lines + 1] = ""
+  lines[#lines + 1] = ('  help "--NAME" tells of an option, cldlua recipes/%s.lua --help of all.'):format(recipe.name)
+  return lines
+end
+
+-- An option, in each of the forms that recipes have it in.
+function shown.option(option)
+  local lines = {}
+  for i, form in ipairs(option.forms) do
+    if i > 1 then lines[#lines + 1] = "" end
+    wrap(lines, form.value, "      ", "")
+    wrap(lines, (form.text:gsub("^%l", string.upper)), "  ")
+    lines[#lines + 1] = ""
+    wrap(lines, "in " .. table.concat(form.recipes, ", "), "    ", "  ")
+  end
+  return lines
+end
+
 function shown.list(entries)
   local lines, rows = { "Several have this name:", "" }, {}
   for i, entry in ipairs(entries) do rows[i] = { entry.name, shown.line(entry) } end
@@ -234,6 +259,7 @@ function shown.overview()
     "  help(cld.nn)          a module: what is in it",
     "  help(x)               a tensor, a network, an optimizer, ...: what it can do",
     "  help \"resume\"         a topic",
+    "  help \"folder_npid_cld\", help \"--size\"   a recipe, an option of the recipes",
   }
   for _, group in ipairs(overview.modules) do
     local rows = {}
@@ -277,6 +303,8 @@ function shown.found(found, word)
   if found.kind then return shown.kind(found.kind, found.object) end
   if found.topic then return shown.topic(found.topic, found.also) end
   if found.row then return shown.row(found.row) end
+  if found.recipe then return shown.recipe(found.recipe) end
+  if found.option then return shown.option(found.option) end
   if found.list then return shown.list(found.list) end
   return shown.near(word, found.near)
 end

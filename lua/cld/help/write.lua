@@ -22,7 +22,11 @@ local function written(value, indent)
   return "{ " .. table.concat(parts, ",\n" .. indent) .. " }"
 end
 
-local function gathered() return { entries = collect.entries(collect.files "."), topics = collect.topics "." } end
+local function gathered()
+  local recipes, options = collect.recipes "."
+  return { entries = collect.entries(collect.files "."), topics = collect.topics ".", recipes = recipes,
+    options = options }
+end
 
 local kind, out = ...
 if kind == "text" then

@@ -23,14 +23,35 @@ end
 local placeholders = { integer = "<integer>", number = "<number>", optional = "<path>", integers = "<integers>",
   numbers = "<numbers>", device = "<device>" }
 
-local function build_parser(program, about, declarations)
-  local others
+-- What stands for its value, or nil.
+local function placeholder(d)
+  if d.kind == "boolean" then return nil end
+  return d.choices and "{" .. table.concat(d.choices, ",") .. "}" or placeholders[d.kind] or "<text>"
+end
+
+--- described(d) -> "--epochs <integer>", "training epochs (at least 1; default: 200)": an option as --help shows it.
+function command_line.described(d)
+  local value = placeholder(d)
+  return "--" .. d[1] .. (value and " " .. value or ""), d[3] .. facts(d)
+end
+
+-- The declaration of what stands beside the options, or nil, and whether that is a single word.
+local function others_of(declarations)
   for _, d in ipairs(declarations) do
-    if values.is_beside(d) then others = d end
+    if values.is_beside(d) then return d, d.kind == "argument" end
   end
-  local is_one = others and others.kind == "argument"
+end
+
+--- "usage: cldlua watch.lua [options] RUNS..."
+function command_line.usage(program, declarations)
+  local others, is_one = others_of(declarations)
   local after = others and (is_one and " %s" or " %s..."):format(others[1]:upper()) or ""
-  local parser = argparse(program, about):usage(("usage: cldlua %s [options]%s"):format(program, after))
+  return ("usage: cldlua %s [options]%s"):format(program, after)
+end
+
+local function build_parser(program, about, declarations)
+  local others, is_one = others_of(declarations)
+  local parser = argparse(program, about):usage(command_line.usage(program, declarations))
   parser:help_max_width(110):help_description_margin(27)
   if others then
     parser:argument(others[1]:upper()):target(others.field):description(others[3]):args(is_one and "?" or "*")
@@ -43,8 +64,8 @@ local function build_parser(program, about, declarations)
       parser:flag(name):target(d.field):description(help):action("store_true")
       parser:flag("--no-" .. d[1]):target(d.field):hidden(true):action("store_false")
     else
-      local placeholder = d.choices and "{" .. table.concat(d.choices, ",") .. "}" or placeholders[d.kind] or "<text>"
-      parser:option(name):target(d.field):description(help):argname(placeholder):args(d.kind == "optional" and "?" or 1)
+      local option = parser:option(name):target(d.field):description(help):argname(placeholder(d))
+      option:args(d.kind == "optional" and "?" or 1)
     end
     ::continue::
   end
