@@ -79,8 +79,9 @@ end
 -- lines through points. data is y (a table of numbers or a 1-d tensor; x is then 1, 2, 3, ...), a list of {x, y, label
 -- = "a"}, {y} or y, or a table {a = y, b = {x, y}} whose keys are the labels. A value that is not finite leaves a gap,
 -- and so does one that is not above 0 on a logarithmic axis. file: an .svg or .png of width by height pixels (800 by
--- 500), whose name is returned; without it the plot goes to the terminal, width by height characters (the terminal's,
--- 20), in braille, or in ASCII if the locale is not UTF-8 (LANG=C).
+-- 500), whose name is returned. A .png has a box in place of a letter that is not ASCII; an .svg has all letters.
+-- Without file the plot goes to the terminal, width by height characters (the terminal's, 20), in braille, or in ASCII
+-- if the locale is not UTF-8 (LANG=C).
 --
 --     cld.plot.line({ 3, 2, 1.5, 1.2 }, { title = "loss" })
 function plot.line(data, options)
@@ -105,7 +106,7 @@ function plot.text(data, options)
 end
 
 --- cld.plot.scatter(data[, options]) -> file: draws a dot at every point; data and options as line's. A tensor (n, 2)
--- holds x and y of n points.
+-- holds x and y of n points. A .png has a box in place of a letter that is not ASCII; an .svg has all letters.
 --
 --     cld.plot.scatter({ { { 1, 2, 3 }, { 2, 4, 3 } } }, { width = 40, height = 10 })
 function plot.scatter(data, options)
@@ -116,7 +117,8 @@ end
 
 --- cld.plot.hist(data[, {bins = 30, and line's without logx}]) -> file: draws the number of values in each of `bins`
 -- equal parts of their range, as numpy.histogram counts. data: values (a table of numbers or a tensor of any shape),
--- or a list or table {label = values} of these, whose bars stand side by side.
+-- or a list or table {label = values} of these, whose bars stand side by side. A .png has a box in place of a letter
+-- that is not ASCII; an .svg has all letters.
 --
 --     cld.plot.hist({ 1, 2, 2, 3, 3, 3 }, { bins = 3 })
 function plot.hist(data, options)
