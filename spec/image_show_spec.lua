@@ -132,9 +132,9 @@ describe("image.show", function()
     local x = cld.zeros({ 2, 2, 3 }, "u8")
     check.fails(function() cld.image.show(x, { mode = "jpeg" }) end, 'mode must be "kitty", "sixel", "blocks"')
     check.fails(function() cld.image.show(x, { width = 0 }) end, "image.show: width must be a positive integer")
-    check.fails(function() cld.image.show(cld.zeros(2, 2)) end,
-      "image.show: expected u8%[height, width, 3%], f32%[3, height, width%], f32%[n, 3, height, width%]")
-    check.fails(function() cld.image.show(cld.zeros(1, 2, 2)) end, "image.show: .*got f32%[1, 2, 2%]")
+    check.fails(function() cld.image.show(cld.zeros(2)) end,
+      "image.show: expected f32%[n, 3, height, width%], u8%[n, height, width, 3%], .*got f32%[2%]")
+    check.fails(function() cld.image.show(cld.zeros(2, 2, 2)) end, "image.show: .*got f32%[2, 2, 2%]")
     check.fails(function() cld.image.show(cld.zeros({ 0, 2, 3 }, "u8")) end, "the image has no pixels")
     check.fails(function() cld.image.show(x, { widht = 3 }) end, "did you mean 'width'")
   end)

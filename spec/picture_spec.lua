@@ -146,6 +146,45 @@ describe("cld.image.grid", function()
     end
   end)
 
+  local plain_page = { padding = 0 }
+  local ramp = { { 0, 51 }, { 102, 255 } }
+
+  it("takes a grey image of bytes", function()
+    assert.same(ramp, red(cld.image.grid(plain(ramp), plain_page)))
+  end)
+
+  it("takes a grey image of 0 to 1", function()
+    assert.same(ramp, red(cld.image.grid(cld.tensor(ramp) / 255, plain_page)))
+  end)
+
+  it("takes grey images of one channel", function()
+    local images = (cld.tensor(ramp) / 255):reshape(1, 1, 2, 2)
+    assert.same({ 2, 4, 3 }, cld.image.grid(cld.cat({ images, images }, 1), plain_page).shape)
+    assert.same(ramp, red(cld.image.grid(images:squeeze(1), plain_page)))
+  end)
+
+  it("has the three colours alike in a grey image", function()
+    local page = cld.image.grid(cld.tensor(ramp) / 255, plain_page)
+    check.close(page:narrow(3, 1, 2), page:narrow(3, 2, 2))
+  end)
+
+  it("takes images of a range", function()
+    local image = cld.tensor(ramp):div(51):sub(1):reshape(1, 2, 2):expand(3, 2, 2) -- -1 to 4
+    assert.same(ramp, red(cld.image.grid(image, { padding = 0, range = { -1, 4 } })))
+  end)
+
+  it("takes one image of bytes", function() check.close(cld.image.grid(photo, plain_page), photo) end)
+
+  it("refuses a range beside mean and std", function()
+    check.fails(function() cld.image.grid(cld.zeros(2, 2), { range = { 0, 1 }, mean = { 0, 0, 0 } }) end,
+      "image%.grid: give either range, or mean and std")
+  end)
+
+  it("refuses a range that is none", function()
+    check.fails(function() cld.image.grid(cld.zeros(2, 2), { range = { 1, 0 } }) end,
+      "image%.grid: range must be {black, white}, as in {0, 1}, got a table")
+  end)
+
   it("says what is wrong", function()
     local grid = cld.image.grid
     check.fails(function() grid(cld.zeros(2, 4, 4, 3)) end,

@@ -85,6 +85,9 @@ end
 
 -- ---- a page of images -------------------------------------------------------
 
+local forms = "f32[n, 3, height, width], u8[n, height, width, 3], one image without n, a grey one [height, width]"
+local page_options = { "columns", "padding", "mean", "std", "range" }
+
 local function channels(caller_name, name, values)
   if type(values) ~= "table" or #values ~= 3 then
     caller.raise("%s: %s must be three numbers, got %s", caller_name, name, caller.shown(values))
@@ -92,34 +95,69 @@ local function channels(caller_name, name, values)
   return core.tensor.tensor(values):reshape(1, 3, 1, 1)
 end
 
--- f32 (N, 3, H, W) back to levels: u8 (N, H, W, 3).
-local function levels(name, views, options)
-  local statistics = augment.statistics.cifar
-  local mean = channels(name, "mean", options.mean or statistics.mean)
-  local std = channels(name, "std", options.std or statistics.std)
-  local scaled = (views:float() * std + mean) * 255
-  return scaled:clamp(0, 255):round():permute(1, 3, 4, 2):to("u8")
+-- The values that are black and white.
+local function limits(name, range)
+  local low, high
+  if type(range) == "table" and #range == 2 then low, high = range[1], range[2] end
+  if type(low) == "number" and type(high) == "number" and low < high then return low, high end
+  caller.raise("%s: range must be {black, white}, as in {0, 1}, got %s", name, caller.shown(range))
+end
+
+-- Floats (N, 3, H, W) to levels: u8 (N, H, W, 3). Grey ones were not normalized, unless the options say so.
+local function levels(name, views, options, is_grey)
+  local is_normalized, scaled = options.mean ~= nil or options.std ~= nil, nil
+  if options.range ~= nil and is_normalized then
+    caller.raise("%s: give either range, or mean and std, of images that were normalized", name)
+  elseif options.range ~= nil or is_grey and not is_normalized then
+    local low, high = limits(name, options.range or { 0, 1 })
+    scaled = (views:float() - low) / (high - low)
+  else
+    local statistics = augment.statistics.cifar
+    scaled = views:float() * channels(name, "std", options.std or statistics.std)
+      + channels(name, "mean", options.mean or statistics.mean)
+  end
+  return (scaled * 255):clamp(0, 255):round():permute(1, 3, 4, 2):to("u8")
+end
+
+-- Floats (H, W), (1 or 3, H, W) or (N, 1 or 3, H, W) as (N, 3, H, W), and whether they are grey; nil for other shapes.
+local function views_of(images)
+  local views = images
+  if #images.shape == 2 then views = views:unsqueeze(1) end
+  if #views.shape == 3 then views = views:unsqueeze(1) end
+  local shape = views.shape
+  if #shape ~= 4 or shape[2] ~= 3 and shape[2] ~= 1 then return nil end
+  return views:expand(shape[1], 3, shape[3], shape[4]), shape[2] == 1
+end
+
+-- u8 (H, W), (H, W, 3) or (N, H, W, 3) as a list of (H, W, 3); nil for other shapes.
+local function pictures_of(images)
+  local shape = images.shape
+  if #shape == 2 then return { images:unsqueeze(3):expand(shape[1], shape[2], 3):contiguous() } end
+  if #shape == 3 and shape[3] == 3 then return { images } end
+  return #shape == 4 and shape[4] == 3 and images:unbind() or nil
 end
 
 -- Converts any form that grid takes to a list of u8 (H, W, 3).
-local function list_of(name, forms, images, options)
+local function list_of(name, images, options)
+  local list
   if is_tensor(images) then
     images = images:cpu():detach()
-    local shape = images.shape
-    if images.dtype == "u8" and #shape == 4 and shape[4] == 3 then return images:unbind() end
-    if images.dtype ~= "u8" and images.dtype:match "^b?f" and #shape == 4 and shape[2] == 3 then
-      return levels(name, images, options):unbind()
+    if images.dtype == "u8" then
+      list = pictures_of(images)
+    elseif images.dtype:match "^b?f" then
+      local views, is_grey = views_of(images)
+      list = views and levels(name, views, options, is_grey):unbind()
     end
   elseif type(images) == "table" then
     for _, one in ipairs(images) do check_image(name, one) end
-    return images
+    list = images
   end
-  caller.raise("%s: expected %s or a list of images, got %s", name, forms, caller.shown(images))
+  return list or caller.raise("%s: expected %s or a list of images, got %s", name, forms, caller.shown(images))
 end
 
 -- A grid of the images, for the function `name`, which accepts the same forms.
-local function page_of(name, forms, images, options)
-  local list = list_of(name, forms, images, options)
+local function page_of(name, images, options)
+  local list = list_of(name, images, options)
   if #list == 0 then caller.raise("%s: there are no images", name) end
   local columns = caller.integer(name, "columns", options.columns or math.ceil(math.sqrt(#list)))
   columns = math.min(columns, #list)
@@ -139,45 +177,36 @@ local function page_of(name, forms, images, options)
   return page
 end
 
-local grid_forms = "f32[n, 3, height, width], u8[n, height, width, 3]"
-
---- grid(images[, {columns, padding = 2, mean, std}]) -> u8 (height, width, 3): a grid of images on black, `columns`
--- wide (default: about as many columns as rows), with padding pixels between them. images: views f32 (N, 3, H, W),
--- whose normalization by mean and std (default: CIFAR's) is undone; u8 (N, H, W, 3); or a list of u8 images, which may
--- have different sizes.
+--- grid(images[, {columns, padding = 2, mean, std, range}]) -> u8 (height, width, 3): a grid of images on black,
+-- `columns` wide (default: about as many columns as rows), with padding pixels between them. images: views f32 (N, 3,
+-- H, W), whose normalization by mean and std (default: CIFAR's) is undone; u8 (N, H, W, 3); or a list of u8 images,
+-- which may have different sizes. range = {0, 1} takes f32 that was not normalized: 0 is black, 1 is white. One image,
+-- without N, and grey ones, f32 (N, 1, H, W) in range {0, 1}, f32 or u8 (H, W), are accepted too.
+--
+--     print(cld.image.grid(cld.rand(6, 1, 8, 8), { columns = 3 }).shape[2])  --> 32
 function image.grid(images, options)
-  caller.check_fields("image.grid", options, { "columns", "padding", "mean", "std" })
-  return page_of("image.grid", grid_forms, images, options or {})
+  caller.check_fields("image.grid", options, page_options)
+  return page_of("image.grid", images, options or {})
 end
 
-local show_forms = "u8[height, width, 3], f32[3, height, width], " .. grid_forms
-local page_options = { "columns", "padding", "mean", "std" }
-
---- cld.image.show(images[, {mode, width, columns, padding, mean, std}]): shows an image u8 (height, width, 3) in the
--- terminal, or a grid of what grid takes (one view f32 (3, H, W) too), at most `width` characters wide (default: the
--- terminal). f32 is treated as a view that was normalized by mean and std (default: CIFAR's); for values from 0 to 1
--- give mean = {0, 0, 0}, std = {1, 1, 1}. mode: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty), "sixel",
--- "blocks" (half blocks in 24-bit colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii" (characters by
--- brightness); by default the best that the terminal supports, ascii if it has no colours, NO_COLOR is set or the
--- locale is not UTF-8. If standard output is not a terminal, it prints a line that says so.
+--- cld.image.show(images[, {mode, width, columns, padding, mean, std, range}]): shows an image u8 (height, width, 3) in
+-- the terminal, or a grid of what grid takes, at most `width` characters wide (default: the terminal). f32 is treated
+-- as a view that was normalized by mean and std (default: CIFAR's); for values from 0 to 1 give range = {0, 1}, the
+-- default for grey images. mode: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty), "sixel", "blocks" (half
+-- blocks in 24-bit colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii" (characters by brightness); by
+-- default the best that the terminal supports, ascii if it has no colours, NO_COLOR is set or the locale is not UTF-8.
+-- If standard output is not a terminal, it prints a line that says so.
 --
 --     -- needs a picture
 --     cld.image.show(cld.image.read "cat.jpg")
 function image.show(images, options)
   caller.check_fields("image.show", options, { "mode", "width", table.unpack(page_options) })
   options = options or {}
-  local shape = is_tensor(images) and images.shape or {}
-  local one = images
-  if #shape ~= 3 or images.dtype ~= "u8" then
-    local page = {}
-    for _, name in ipairs(page_options) do page[name] = options[name] end
-    local is_view = #shape == 3 and shape[1] == 3
-    if is_view then images = images:unsqueeze(1) end
-    if is_view and page.padding == nil then page.padding = 0 end
-    one = page_of("image.show", show_forms, images, page)
-  end
-  check_image("image.show", one)
-  require "cld.image.shown".show("image.show", one:cpu(), options)
+  local page = {}
+  for _, name in ipairs(page_options) do page[name] = options[name] end
+  if page.padding == nil and is_tensor(images) and #images.shape <= 3 then page.padding = 0 end -- one image
+  local one = page_of("image.show", images, page)
+  require "cld.image.shown".show("image.show", one, options)
 end
 
 return image
