@@ -145,6 +145,13 @@ describe("the session", function()
       has_not(out, "is closed at the end")
     end)
 
+    it("name what Lua has in place of Python's words", function()
+      session {
+        "x != 1" .. ENTER, { "near '!'; in Lua it is x ~= y\r" }, "len({})" .. ENTER, { "'len'); in Lua it is #x\r" },
+        "for i in range(3):" .. ENTER, { "; in Lua it is for i = 1, n do" }, { "> " }, "1 + 1" .. ENTER, { "\n2\r" },
+      }
+    end)
+
     it("in functions have a traceback that ends in the typed line", function()
       local out = session {
         "function f() error 'boom' end" .. ENTER, { "> " }, "x = f()" .. ENTER, { "boom" }, { "in function 'f'" },

@@ -157,3 +157,50 @@ cld.timeit(function() local layer = make() return layer end)
       run "require 'cld' error(nil)")
   end)
 end)
+
+describe("a mistake that Python's users make", function()
+  local python = require "cld.help.python"
+
+  for text, expected in pairs {
+    ["import torch"] = "cld is there already", ["from torch import nn"] = "cld is there already",
+    ["def f(x): return x"] = "function f(x) ... end", ["class Net(Module):"] = 'cld.nn.module "Net"',
+    ["g = lambda x: x"] = "function(x) return ... end", ["with cld.no_grad():"] = "cld.no_grad(function() ... end)",
+    ["for i in range(3):"] = "for i = 1, n do ... end", ["if x == 1: y = 2"] = "if x then ... end",
+    ["while x:"] = "while x do ... end", ["x = x != 1"] = "x ~= y", ["x = x ** 2"] = "x ^ 2", ["x += 1"] = "x = x + 1",
+    ["y = x @ x"] = "x:matmul(y)", ["t = f([1, 2])"] = "{1, 2, 3}", ["y = x[1, 2]"] = 'help "indexing"',
+    ["y = f(2, dtype=3)"] = "f(x, {name = value})", ["y = f((2, 3))"] = "{2, 3}",
+  } do
+    it(("is told of: %s"):format(text), function()
+      local f, message = load(text, "=stdin")
+      assert.is_nil(f)
+      assert.is_truthy(python.of_code(text, message):find(expected, 1, true), python.of_code(text, message))
+    end)
+  end
+
+  for _, text in ipairs {
+    "for i, p in pairs(net:state_dict(", "if net:training() then", "local loss = a + opt.lambda * {", "with = {",
+    "def = function()", "class = {", "import = {", "while x:next() do", "f(a,",
+  } do
+    it(("is no beginning of Lua code: %s"):format(text), function()
+      local f, message = load(text, "=stdin")
+      assert.is_nil(f)
+      assert.same({ "", false }, { python.of_code(text, message) })
+    end)
+  end
+
+  for text, expected in pairs {
+    ["len(3)"] = "(global 'len'); in Lua it is #x", ["torch.ones(2)"] = "(global 'torch'); here it is cld",
+    ["for p in ({}) do end"] = "; in Lua it is for i, x in ipairs(list) do ... end",
+    ["require 'cld'.ones(2, 2):T()"] = "; write x.T, without parentheses",
+  } do
+    it(("is told of where it runs: %s"):format(text), function()
+      local result = process.run { "-e", "require 'cld' " .. text }
+      assert.is_truthy(result.err:find(expected, 1, true), result.err)
+    end)
+  end
+
+  it("is no undefined name of one's own", function()
+    local result = process.run { "-e", "require 'cld' f(3)" }
+    assert.matches("attempt to call a nil value %(global 'f'%)\n", result.err)
+  end)
+end)

@@ -4,6 +4,7 @@
 local complete = require "cld.repl.complete"
 local locals = require "cld.repl.locals"
 local place = require "cld.place"
+local python = require "cld.help.python"
 local show = require "cld.repl.show"
 local core = require "cld.core"
 require "cld.closed" -- of which cld is made, after a script may have taken away what it needs
@@ -68,7 +69,9 @@ local function compile(text)
   if refused then return nil, false, expression_message end
   local statement, message = locals.load(text, CHUNK)
   if statement then return statement end
-  return nil, is_incomplete(message) or is_incomplete(expression_message), message
+  local hint, is_python = python.of_code(text, message)
+  local incomplete = is_incomplete(message) or is_incomplete(expression_message)
+  return nil, incomplete and not is_python, message .. hint
 end
 
 local function prompt(name, default)

@@ -2,6 +2,7 @@
 -- within the library has the library's calls as well. bindings/repl_call.c calls this where the error arose.
 local colon = require "cld.colon"
 local place = require "cld.place"
+local python = require "cld.help.python"
 
 -- The session must work even if a script has changed these globals.
 local getinfo, traceback = debug.getinfo, debug.traceback
@@ -67,7 +68,7 @@ end
 
 -- nil if the error prints itself.
 local function message_of(problem)
-  if type(problem) == "string" then return problem end
+  if type(problem) == "string" then return problem .. python.of_error(problem) end
   local meta = getmetatable(problem)
   if type(meta) == "table" and rawget(meta, "__tostring") then return nil end
   return type(problem) == "number" and format("%s", problem) or format("(error object is a %s value)", type(problem))

@@ -154,6 +154,7 @@ pytorch.groups = {
     { "Tensor.contiguous", "tensor:contiguous" },
     { "Tensor.clone", "tensor:clone" },
     { "Tensor.detach", "tensor:detach" },
+    { "Tensor.data", "tensor:detach" },
     { "Tensor.item", "tensor:item" },
     { "Tensor.tolist", "tensor:totable" },
     { "Tensor.numpy", "cld.io.save_npy", "a file that NumPy reads; tensor:totable for Lua" },
