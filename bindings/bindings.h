@@ -67,6 +67,8 @@ bool cldL_check_flag(lua_State *L, int arg, bool fallback);
 int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x);
 /* The same for ops that work line by line: a tensor without dimensions is one line of one element, as in PyTorch. */
 int cldL_check_line(lua_State *L, int arg, const cld_tensor *x);
+/* The same of a dimension that argument arg names. */
+int cldL_line(lua_State *L, int arg, lua_Integer dim, const cld_tensor *x);
 cld_dtype cldL_check_dtype(lua_State *L, int arg);
 const cld_backend *cldL_check_device(lua_State *L, int arg);
 /* Push {in_use =, peak =, reserved =, limit =}. */

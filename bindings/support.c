@@ -124,7 +124,10 @@ bool cldL_check_flag(lua_State *L, int arg, bool fallback) {
 }
 
 int cldL_check_line(lua_State *L, int arg, const cld_tensor *x) {
-    lua_Integer dim = luaL_checkinteger(L, arg);
+    return cldL_line(L, arg, luaL_checkinteger(L, arg), x);
+}
+
+int cldL_line(lua_State *L, int arg, lua_Integer dim, const cld_tensor *x) {
     int room = x->a.ndim > 0 ? x->a.ndim : 1;
     if (dim < -room || dim > room || dim == 0)
         return luaL_argerror(L, arg,

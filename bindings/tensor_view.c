@@ -163,11 +163,7 @@ static int check_integers(lua_State *L, int arg, int64_t values[CLD_MAX_DIMS]) {
 int cldL_check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
     int64_t listed[CLD_MAX_DIMS];
     int count = check_integers(L, arg, listed);
-    for (int i = 0; i < count; i++) {
-        lua_pushinteger(L, listed[i]);
-        dims[i] = cldL_check_line(L, lua_gettop(L), x);
-        lua_pop(L, 1);
-    }
+    for (int i = 0; i < count; i++) dims[i] = cldL_line(L, arg, listed[i], x);
     return count;
 }
 

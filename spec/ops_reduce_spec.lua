@@ -144,6 +144,12 @@ describe("values", function()
   end)
 end)
 
+it("an error about a dimension counts the arguments as they were written", function()
+  local x = cld.ones(2)
+  check.fails(function() local _ = x:sum(3) end, "bad argument #1 to 'sum' %(dimension 3 of f32%[2%]")
+  check.fails(function() local _ = x:sum({ 1, 3 }) end, "bad argument #1 to 'sum' %(dimension 3 of f32%[2%]")
+end)
+
 it("errors", function()
   check.fails(function() cld.ones(2):sum(3) end, "dimension 3 of f32%[2%]")
   check.fails(function() cld.tensor({ 1, 2 }, "i64"):mean() end, "mean: expected a floating point tensor, got i64%[2%]")
