@@ -461,6 +461,7 @@ describe("run", function()
     for _, case in ipairs {
       { "run:track {}", "%(command line%):1: run:track: call it inside `for epoch in run:epochs" },
       { "run:save()", "run:save: call it inside" },
+      { "run:epochs()", "%(command line%):1: run:epochs: expected {name = object, ...}, got nil" },
       { "run:epochs { net = {} }", "%(command line%):1: run:epochs: 'net' cannot be saved: it has no state_dict" },
       { "run:epochs { net = { w = 1 } }", "and is not a tensor or a table of tensors" },
       { "run:epochs { meters = { state_dict = print } }", "'meters' cannot be the name of an object" },

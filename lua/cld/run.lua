@@ -276,6 +276,9 @@ end
 function Run:epochs(objects)
   local _ <close> = c_locale()
   if not self.held then error("run:epochs: this run has ended; cld.run with resume = true continues it", 2) end
+  if type(objects) ~= "table" then
+    error(("run:epochs: expected {name = object, ...}, got %s"):format(caller.shown(objects)), 2)
+  end
   self.states, self.loader = stateful(self, objects), objects.loader
   dist.check_alike(order.of(self.opt, self.loader), order.named)
   self.counters = divergence.counters(objects)
