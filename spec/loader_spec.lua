@@ -325,6 +325,11 @@ describe("loader", function()
     assert.same({ 4, 3, 5, 7 }, l:epoch(1)().views[2].shape)
   end)
 
+  it("says that the data set belongs into the table", function()
+    local set = dataset(10)
+    check.fails(function() cld.data.loader(set) end, "data.loader: expected a table of options, got a dataset")
+  end)
+
   it("says what is wrong", function()
     local set = dataset(10)
     local function fails(options, pattern) check.fails(function() loader(set, options) end, pattern) end

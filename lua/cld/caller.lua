@@ -3,6 +3,7 @@
 -- ...".
 local core = require "cld.core"
 local place = require "cld.place"
+local public = require "cld.help.public"
 local c_locale, printable_line = core.text.c_locale, core.text.printable_line
 
 local caller = {}
@@ -55,8 +56,10 @@ end
 
 --- Raises where options (a table or nil) have a field that is not in the list `names`.
 function caller.check_fields(name, options, names)
-  if options ~= nil and type(options) ~= "table" then
-    caller.raise("%s: expected a table of options, got %s", name, caller.shown(options))
+  local kind = public.kind(options)
+  if options ~= nil and type(options) ~= "table" or kind then
+    caller.raise("%s: expected a table of options, got %s", name, type(options) == "table" and "a " .. kind
+      or caller.shown(options))
   end
   caller.call(name, core.system.check_fields, name, options, names)
 end
