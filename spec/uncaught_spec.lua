@@ -91,6 +91,22 @@ local y = Net()(cld.ones(2, 4))
   end
 end)
 
+describe("a method of a tensor called with a dot in code whose text is not known", function()
+  local function run(text)
+    return process.run { "-e", "local cld = require 'cld' local x = cld.ones(2) " .. text }.err
+  end
+
+  it("is told by Lua's words", function()
+    assert.matches("^cldlua: %(command line%):1: sum needs ':': write x:sum%(%.%.%.%)\n", run "local y = x.sum()")
+  end)
+  it("is no method that lacks an operand", function()
+    assert.matches("bad argument #1 to 'add' %(cld%.tensor expected, got string%)", run "local y = x:add('no')")
+  end)
+  it("is no function of cld", function()
+    assert.matches("bad argument #1 to 'sum' %(cld%.tensor expected", run "local y = cld.sum()")
+  end)
+end)
+
 describe("a function called with a colon", function()
   for text, expected in pairs {
     ["cld:ones(2)"] = "ones needs '.': write cld.ones(...)",
@@ -198,6 +214,12 @@ describe("a mistake that Python's users make", function()
       assert.is_truthy(result.err:find(expected, 1, true), result.err)
     end)
   end
+
+  it("names the methods of an object that is called", function()
+    local text = "local bank = require 'cld'.losses.memory_bank { size = 2, dim = 2 } bank(3)"
+    assert.matches("attempt to call a cld.memory_bank value %(local 'bank'%); it has load_state_dict, loss, ",
+      process.run { "-e", text }.err)
+  end)
 
   it("is no undefined name of one's own", function()
     local result = process.run { "-e", "require 'cld' f(3)" }

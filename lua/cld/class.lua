@@ -27,6 +27,15 @@ end
 --- What an object of the class is called: "memory_bank".
 function class.kind(Class) return public.kinds[Class.__name] or Class.__name:gsub("^cld%.", "") end
 
+--- "; it has epoch, steps", for Lua's error that an object of a class was called; "" for any other error.
+function class.hint(message)
+  local name = message:match "attempt to call a ([%w_.]+) value %("
+  for _, Class in ipairs(class.all) do
+    if Class.__name == name then return "; it has " .. table.concat(missing.methods(Class), ", ") end
+  end
+  return ""
+end
+
 --- The field of the class, for a class whose own __index ends with `return class.field(Class, object, key)`.
 function class.field(Class, object, key)
   local value = rawget(Class, key)

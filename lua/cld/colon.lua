@@ -82,22 +82,34 @@ local function lua_call(level, info)
   return position .. needs_colon(names[1], kind, "...")
 end
 
+-- A method in C that lacks its tensor, by Lua's own words, for code whose text is not known.
+local function c_call_without_text(position, info, self, message)
+  local name = match(message, "bad argument #1 to '([%w_]+)' %(cld%.tensor expected")
+  local methods = public.userdata().tensor.methods
+  if not name or public.kind(self) == "tensor" or not rawequal(methods[name], info.func) then return nil end
+  local cld = loaded["cld"]
+  if cld and rawequal(cld[name], info.func) then return nil end
+  return position .. needs_colon(name, "x", "...")
+end
+
 -- A method in C may be a function of cld as well: the line shows that it was called as x.sum(), on an object x.
-local function c_call(level, info)
+local function c_call(level, info, message)
   local around = getinfo(level + 2, "Slf")
   if not around or around.currentline <= 0 or place.is_library(around.source) then return nil end
   local _, self = getlocal(level + 1, 1)
   local text = gsub(place.line(around.source, around.currentline), "%-%-.*$", "")
+  local position = format("%s:%d: ", around.short_src, around.currentline)
   for path, name in gmatch(text, "([%a_][%w_.]*)%.([%a_][%w_]*)%s*[%({\"'%[]") do
     local object = place.value(level + 2, around.func, path)
     if type(object) == "userdata" and public.kind(object) and not rawequal(object, self) then
       local ok, method = pcall(field, object, name)
       if ok and rawequal(method, info.func) then
         local _, arguments = object_in(text, name)
-        return format("%s:%d: ", around.short_src, around.currentline) .. needs_colon(name, path, arguments)
+        return position .. needs_colon(name, path, arguments)
       end
     end
   end
+  return c_call_without_text(position, info, self, message)
 end
 
 -- ---- a colon instead of a dot --------------------------------------------------------------
@@ -130,13 +142,14 @@ local function table_call(level, info)
 end
 
 --- What to say if one of the calls that run has such a mistake, and the level of that call, 1 being this function's;
--- nil if none has. Of several, the outermost is the one that led to the others.
-function colon.problem()
+-- nil if none has. Of several, the outermost is the one that led to the others. message: the error's, or any value.
+function colon.problem(message)
+  message = type(message) == "string" and message or ""
   local problem, at
   for level = 2, DEEPEST do
     local info = getinfo(level, "Sfu")
     if not info then break end
-    local found = info.what == "C" and c_call(level, info) or info.what ~= "C" and lua_call(level, info)
+    local found = info.what == "C" and c_call(level, info, message) or info.what ~= "C" and lua_call(level, info)
       or table_call(level, info)
     if found then problem, at = found, level end
   end

@@ -1,5 +1,6 @@
 --- What is printed of an error that nobody caught: its message, and a traceback that has the user's own calls. An error
 -- within the library has the library's calls as well. bindings/repl_call.c calls this where the error arose.
+local class = require "cld.class"
 local colon = require "cld.colon"
 local place = require "cld.place"
 local python = require "cld.help.python"
@@ -66,9 +67,15 @@ local function shortened(lines)
   return move(lines, #lines - LAST + 1, #lines, FIRST + 2, short)
 end
 
+-- Of both, the one that fits, if any.
+local function hint(message)
+  local own = class.hint(message)
+  return own ~= "" and own or python.of_error(message)
+end
+
 -- nil if the error prints itself.
 local function message_of(problem)
-  if type(problem) == "string" then return problem .. python.of_error(problem) end
+  if type(problem) == "string" then return problem .. hint(problem) end
   local meta = getmetatable(problem)
   if type(meta) == "table" and rawget(meta, "__tostring") then return nil end
   return type(problem) == "number" and format("%s", problem) or format("(error object is a %s value)", type(problem))
@@ -76,7 +83,7 @@ end
 
 --- The text of the error; nil if the error prints itself.
 return function(problem)
-  local ok, mistake, level = pcall(colon.problem)
+  local ok, mistake, level = pcall(colon.problem, problem)
   if not ok then mistake = nil end
   local message = mistake or message_of(problem)
   if not message then return nil end

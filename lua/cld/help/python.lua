@@ -55,7 +55,9 @@ function python.of_error(message)
   local name = match(message, "attempt to %w+ a nil value %(global '([%w_]+)'%)$")
   if name and names[name] then return hint(names[name]) end
   if name and modules[name] then return "; here it is cld" end
-  if find(message, "attempt to call a table value %(for iterator") then return hint(names.enumerate) end
+  if find(message, "attempt to call a table value %(for iterator") then
+    return hint(names.enumerate .. ", or for name, x in pairs(t) do ... end")
+  end
   local field = match(message, "attempt to call a [%w_.]+ value %(%w+ '([%w_]+)'%)$")
   if field and find(" shape dtype device ndim T requires_grad is_leaf ", " " .. field .. " ", 1, true) then
     return "; write x." .. field .. ", without parentheses"
