@@ -215,6 +215,22 @@ describe("a mistake that Python's users make", function()
     end)
   end
 
+  it("names the methods of an object of C that lacks the one that is called", function()
+    local path = process.write(os.tmpname(), [[
+local hook = require 'cld'.ones(2):requires_grad_():register_hook(print)
+hook:close()
+]])
+    local result = process.run { path }
+    os.remove(path)
+    assert.matches(":2: attempt to call a nil value %(method 'close'%); it has remove\n", result.err)
+  end)
+
+  it("says that a schedule is a function", function()
+    local text = "local lr = require 'cld'.schedule.cosine { base = 1, steps_per_epoch = 1, epochs = 1 } lr:step()"
+    assert.matches("attempt to index a function value %(local 'lr'%); it is a function: lr%(%.%.%.%)\n",
+      process.run { "-e", text }.err)
+  end)
+
   it("names the methods of an object that is called", function()
     local text = "local bank = require 'cld'.losses.memory_bank { size = 2, dim = 2 } bank(3)"
     assert.matches("attempt to call a cld.memory_bank value %(local 'bank'%); it has load_state_dict, loss, ",

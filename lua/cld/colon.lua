@@ -101,7 +101,7 @@ local function c_call(level, info, message)
   local position = format("%s:%d: ", around.short_src, around.currentline)
   for path, name in gmatch(text, "([%a_][%w_.]*)%.([%a_][%w_]*)%s*[%({\"'%[]") do
     local object = place.value(level + 2, around.func, path)
-    if type(object) == "userdata" and public.kind(object) and not rawequal(object, self) then
+    if type(object) == "userdata" and not rawequal(object, self) then
       local ok, method = pcall(field, object, name)
       if ok and rawequal(method, info.func) then
         local _, arguments = object_in(text, name)

@@ -2,7 +2,8 @@
 --
 -- A missing field is nil, as optional fields are (`bias`), and net:paramters() reads a field before it calls it. The
 -- line of code shows why it was read: it is a call if the line has ":paramters(" or ".paramters(" and no other use of
--- the name (as in `net.paramters and net:paramters()`). Otherwise the field is nil.
+-- the name (as in `net.paramters and net:paramters()`). Otherwise the field is nil. Objects made in C have no such
+-- __index: uncaught.lua adds the nearest method to Lua's own error.
 local place = require "cld.place"
 local caller = require "cld.caller"
 local user_error = require "cld.user_error"
@@ -62,6 +63,26 @@ function missing.index(describe)
     if not rest then return note(info, key) end
     caller.raise("%s has no method '%s'%s", name, key, rest)
   end
+end
+
+-- The methods of an object made in C.
+local function methods_in_c(object)
+  local meta = type(object) == "userdata" and getmetatable(object)
+  if type(meta) ~= "table" then return {} end
+  return missing.methods(rawget(meta, "methods") or rawget(meta, "__index"))
+end
+
+--- "; did you mean 'remove'?" or "; it has remove", for Lua's error that an object made in C lacks a method that was
+-- called at that level of the caller; "; it is a function" if the object is one. "" for any other error.
+function missing.of_error(message, level)
+  local f = message:match "attempt to index a function value %(%w+ '([%w_]+)'%)$"
+  if f then return ("; it is a function: %s(...)"):format(f) end
+  local name = message:match "attempt to call a nil value %(%w+ '([%w_]+)'%)$"
+  local info = name and debug.getinfo(level + 1, "Slf")
+  if not info or info.currentline <= 0 or place.is_library(info.source) then return "" end
+  local object = call_in(place.line(info.source, info.currentline), name)
+  local names = methods_in_c(object and place.value(level + 1, info.func, object))
+  return #names > 0 and missing.hint(name, names) or ""
 end
 
 --- "; did you mean 'loss'?", or which names there are.

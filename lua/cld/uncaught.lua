@@ -2,6 +2,7 @@
 -- within the library has the library's calls as well. bindings/repl_call.c calls this where the error arose.
 local class = require "cld.class"
 local colon = require "cld.colon"
+local missing = require "cld.missing"
 local place = require "cld.place"
 local python = require "cld.help.python"
 
@@ -67,15 +68,16 @@ local function shortened(lines)
   return move(lines, #lines - LAST + 1, #lines, FIRST + 2, short)
 end
 
--- Of both, the one that fits, if any.
-local function hint(message)
+-- What to write instead, if that is known; "". The error arose at that level of the caller.
+local function hint(message, level)
   local own = class.hint(message)
+  if own == "" then own = missing.of_error(message, level + 1) end
   return own ~= "" and own or python.of_error(message)
 end
 
 -- nil if the error prints itself.
-local function message_of(problem)
-  if type(problem) == "string" then return problem .. hint(problem) end
+local function message_of(problem, level)
+  if type(problem) == "string" then return problem .. hint(problem, level + 1) end
   local meta = getmetatable(problem)
   if type(meta) == "table" and rawget(meta, "__tostring") then return nil end
   return type(problem) == "number" and format("%s", problem) or format("(error object is a %s value)", type(problem))
@@ -85,7 +87,7 @@ end
 return function(problem)
   local ok, mistake, level = pcall(colon.problem, problem)
   if not ok then mistake = nil end
-  local message = mistake or message_of(problem)
+  local message = mistake or message_of(problem, 3)
   if not message then return nil end
   local from = mistake and level - 1 or 3 -- without the call that should not have been
   local list, in_session = calls(from)
