@@ -147,7 +147,11 @@ describe("options", function()
   end)
 
   it("raise for a name that was not declared", function()
-    check.fails(function() return parse().epoch end, "no option 'epoch' is declared")
+    check.fails(function() return parse().qqzzx end, "options_spec.lua:%d+: no option 'qqzzx' is declared$")
+  end)
+
+  it("name the nearest that was declared", function()
+    check.fails(function() return parse().epoch end, "no option 'epoch' is declared; did you mean 'epochs'%?$")
   end)
 
   local refused = {

@@ -125,6 +125,7 @@ describe("the session", function()
     it("are one line where the library refuses what was typed", function()
       local out = session {
         "cld.losses.infomin { queue = 1 }" .. ENTER, { "cldlua: infomin: queue is 1; expected one of" },
+        "cld.run {}" .. ENTER, { "cldlua: run: the options lack an integer 'epochs'\r" },
         "cld.optoins" .. ENTER, { "cld has no 'optoins'; did you mean 'options'?" }, "1 + 1" .. ENTER, { "\n2\r" },
       }
       has_not(out, "traceback")

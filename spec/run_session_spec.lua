@@ -43,7 +43,7 @@ describe("a run whose loop has ended", function()
       loop(run)
       print(run:where() == arg[1] .. "/run")
       for _, use in ipairs { "track", "score", "save", "epochs" } do
-        print(select(2, pcall(run[use], run, { loss = 1 })))
+        print((select(2, pcall(run[use], run, { loss = 1 })):gsub("^.-:%d+: ", "")))
       end]]
     local inside = ": call it inside `for epoch in run:epochs{...}`\n"
     assert.equal("true\nrun:track" .. inside .. "run:score" .. inside .. "run:save" .. inside

@@ -32,6 +32,7 @@ local core = require "cld.core"
 local caller = require "cld.caller"
 local command_line = require "cld.options.command_line"
 local groups = require "cld.options.groups"
+local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
 local values = require "cld.options.values"
 
@@ -97,15 +98,15 @@ local function collect(list, into)
   into = into or {}
   for i, entry in ipairs(list) do
     if type(entry) ~= "table" then
-      error(("options: entry %d is a %s, not { name, default, help }"):format(i, type(entry)), 4)
+      caller.raise("options: entry %d is a %s, not { name, default, help }", i, type(entry))
     end
     if type(entry[1]) == "table" or next(entry) == nil then
       collect(entry, into)
     else
       local field = field_name(entry[1])
-      if into[field] then error(("options: '%s' is declared twice"):format(entry[1]), 4) end
+      if into[field] then caller.raise("options: '%s' is declared twice", entry[1]) end
       local fault = not rawget(entry, "field") and values.fault(entry) -- options.check is given collected ones
-      if fault then error(("options: '%s': %s"):format(entry[1], fault), 4) end
+      if fault then caller.raise("options: '%s': %s", entry[1], fault) end
       local declaration = setmetatable({ field = field, kind = values.kind(entry) }, { __index = entry })
       into[#into + 1], into[field] = declaration, declaration
     end
@@ -143,7 +144,7 @@ local function apply_defaults(declarations)
   pending = {}
   for name, value in pairs(defaults) do
     local d = declarations[name]
-    if not d then error(("options.defaults: no option '%s' is declared"):format(name), 4) end
+    if not d then caller.raise("options.defaults: no option '%s' is declared", name) end
     d[2] = checked(d, value)
   end
 end
@@ -152,8 +153,8 @@ end
 
 local Options = { __name = "cld.options" }
 
-function Options.__index(_, name)
-  error(("no option '%s' is declared"):format(tostring(name)), 2)
+function Options.__index(opt, name)
+  caller.raise("no option '%s' is declared%s", tostring(name), user_error.hint(tostring(name), sorted_keys(opt)))
 end
 
 -- What cld.run needs besides the values: the declarations in order, and the fields that the user gave. Kept elsewhere,

@@ -107,7 +107,7 @@ function run.recipe(path, task)
   pending_task, in_recipe = task, made
   record.add_source(path)
   run_file(path)
-  if pending_task then error(("run.recipe: '%s' takes no task"):format(path), 2) end
+  if pending_task then caller.raise("run.recipe: '%s' takes no task", path) end
   if outer then outer.run = made.run end
   return made.run
 end
@@ -120,7 +120,7 @@ function run.task(fields)
   local given = pending_task or {}
   pending_task = nil
   for name in pairs(given) do
-    if fields[name] == nil then error(("run.recipe: the recipe has no task '%s'"):format(tostring(name)), 2) end
+    if fields[name] == nil then caller.raise("run.recipe: the recipe has no task '%s'", tostring(name)) end
   end
   return setmetatable(given, { __index = fields })
 end
@@ -161,8 +161,8 @@ end
 -- seeds the random numbers, sets the number of threads and prints the settings.
 local function start(opt)
   local _ <close> = c_locale()
-  if type(opt) ~= "table" then error("run: expected what cld.options returned, got " .. caller.shown(opt), 3) end
-  if math.type(rawget(opt, "epochs")) ~= "integer" then error("run: the options lack an integer 'epochs'", 3) end
+  if type(opt) ~= "table" then caller.raise("run: expected what cld.options returned, got %s", caller.shown(opt)) end
+  if math.type(rawget(opt, "epochs")) ~= "integer" then caller.raise "run: the options lack an integer 'epochs'" end
   if not in_session() then system.leave_on_signals() end
   local self = setmetatable({
     opt = opt, step = 0, step_in_epoch = 0, images_seen = 0, epochs_done = 0, seconds = 0, best = nil,
@@ -204,12 +204,12 @@ local function stateful(self, objects)
     local object = checkpoint.object(value)
     if object then
       if type(name) ~= "string" or not name:find "^[A-Za-z0-9_]+$" or states[name] then
-        error(("run:epochs: '%s' cannot be the name of an object"):format(tostring(name)), 3)
+        caller.raise("run:epochs: '%s' cannot be the name of an object", tostring(name))
       end
       states[name] = object
     elseif name ~= "loader" then
-      error(("run:epochs: '%s' cannot be saved: it has no state_dict, and is not a tensor or a table of tensors")
-        :format(tostring(name)), 3)
+      caller.raise("run:epochs: '%s' cannot be saved: it has no state_dict, and is not a tensor or a table of tensors",
+        tostring(name))
     end
   end
   return states
@@ -255,16 +255,16 @@ local function has_waited(loader) return type(loader) == "table" and type(rawget
 -- records about its networks besides how they are made (run/description.lua): the augmentation of test images, the
 -- output that is compared, and how; knn is by default that of the options. Before run:epochs.
 function Run:describe(given)
-  if self.states then error("run:describe: call it before run:epochs", 2) end
+  if self.states then caller.raise "run:describe: call it before run:epochs" end
   self.described = description.fields(given)
 end
 
 --- run:repeats(n): the run is n trainings of opt.epochs in sequence, such as a grid of settings; its epochs are those
 -- of all of them. Before run:epochs.
 function Run:repeats(n)
-  if self.states then error("run:repeats: call it before run:epochs", 2) end
+  if self.states then caller.raise "run:repeats: call it before run:epochs" end
   if math.type(n) ~= "integer" or n < 1 then
-    error(("run:repeats: expected a number of trainings, got %s"):format(tostring(n)), 2)
+    caller.raise("run:repeats: expected a number of trainings, got %s", tostring(n))
   end
   self.rounds = n
 end
@@ -275,9 +275,9 @@ end
 -- an epoch, loader.first_image (counted from 0) makes it begin at the image where the run stopped.
 function Run:epochs(objects)
   local _ <close> = c_locale()
-  if not self.held then error("run:epochs: this run has ended; cld.run with resume = true continues it", 2) end
+  if not self.held then caller.raise "run:epochs: this run has ended; cld.run with resume = true continues it" end
   if type(objects) ~= "table" then
-    error(("run:epochs: expected {name = object, ...}, got %s"):format(caller.shown(objects)), 2)
+    caller.raise("run:epochs: expected {name = object, ...}, got %s", caller.shown(objects))
   end
   self.states, self.loader = stateful(self, objects), objects.loader
   dist.check_alike(order.of(self.opt, self.loader), order.named)
@@ -407,7 +407,7 @@ end
 -- mean, such as { lr = rate }. After a signal it writes a checkpoint and exits.
 function Run:track(values, now)
   local _ <close> = c_locale()
-  if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
+  if not self.epoch then caller.raise "run:track: call it inside `for epoch in run:epochs{...}`" end
   figures.check("run:track", values)
   self.now = now and figures.numbers("run:track", now) or {}
   local images, share = position.advance(self)
@@ -460,7 +460,7 @@ end
 -- {epoch =, name = "top1", value =}.
 function Run:score(values)
   local _ <close> = c_locale()
-  if not self.epoch then error("run:score: call it inside `for epoch in run:epochs{...}`", 2) end
+  if not self.epoch then caller.raise "run:score: call it inside `for epoch in run:epochs{...}`" end
   values = figures.scores(values)
   self:report_epoch()
   local name, value = figures.main_score(values)
@@ -478,7 +478,7 @@ end
 -- which does not end the run. An effective rank of NaN does: the features are not finite.
 function Run:diagnose(values)
   local _ <close> = c_locale()
-  if not self.epoch then error("run:diagnose: call it inside `for epoch in run:epochs{...}`", 2) end
+  if not self.epoch then caller.raise "run:diagnose: call it inside `for epoch in run:epochs{...}`" end
   values = figures.numbers("run:diagnose", values)
   self:report_epoch()
   local uniformity = self.meters:read().uniformity or values.uniformity
@@ -529,7 +529,7 @@ end
 --- run:save(): writes the checkpoint now, between two steps.
 function Run:save()
   local _ <close> = c_locale()
-  if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
+  if not self.states then caller.raise "run:save: call it inside `for epoch in run:epochs{...}`" end
   if self.epoch then self:check_divergence() end
   self.meters:settle()
   keep_plans(self) -- before the checkpoint that a resumed run uses

@@ -7,6 +7,7 @@
 -- and group:fixed { name = why } marks options that a resumed run may not change (cld.options, fixed).
 --
 -- The comment on a group names the functions that read it: a recipe with the group passes its options to them.
+local caller = require "cld.caller"
 local models = require "cld.models"
 local user_error = require "cld.user_error"
 local values = require "cld.options.values"
@@ -23,7 +24,7 @@ local function check_fields(group, given)
   end
   local unknown = next(rest)
   if unknown ~= nil then
-    error(("options: the group has no '%s'%s"):format(tostring(unknown), user_error.hint(tostring(unknown), fields)), 3)
+    caller.raise("options: the group has no '%s'%s", tostring(unknown), user_error.hint(tostring(unknown), fields))
   end
 end
 
@@ -39,7 +40,7 @@ local function with_defaults(group, defaults)
       local own = setmetatable({ kind = values.kind(declaration) }, { __index = declaration })
       local converted = values.convert(own, value)
       if converted == nil then
-        error(("options: the default '%s' is %s; expected %s"):format(field, tostring(value), values.expected(own)), 2)
+        caller.raise("options: the default '%s' is %s; expected %s", field, tostring(value), values.expected(own))
       end
       copy[i] = setmetatable({ declaration[1], converted, declaration[3] }, { __index = declaration })
     end
