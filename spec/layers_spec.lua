@@ -7,6 +7,16 @@ local nn = cld.nn
 local function fails(f, pattern) check.fails(f, "layers_spec.lua:%d+: " .. pattern) end
 
 describe("constructors", function()
+  it("name a class that is not called", function()
+    check.fails(function() nn.sequential(nn.relu) end,
+      "layers_spec.lua:%d+: sequential: entry 1 is the class relu, not relu%(%); expected a module")
+  end)
+
+  it("name the kind of an object that is no module", function()
+    check.fails(function() nn.sequential(cld.augment.base()) end,
+      "sequential: entry 1 is an augmentation; expected a module")
+  end)
+
   it("say what is wrong", function()
     fails(function() nn.conv2d(3, 4) end, "conv2d: kernel must be a positive integer, got nil")
     fails(function() nn.conv2d(3, 4, { 3 }) end, "conv2d: kernel must be an integer or a pair of integers")

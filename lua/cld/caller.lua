@@ -43,11 +43,19 @@ local function tensor_shown(t) return ("%s[%s]"):format(t.dtype, table.concat(t.
 --- Calls the user's f(...), whose results the library uses. If f returns a call, an error in it names f's line.
 caller.user = place.call
 
+-- "a loader", "the class relu, not relu()", "a table"
+local function table_shown(value)
+  local kind, class = public.kind(value) or "table", rawget(value, "_name")
+  if kind == "table" and type(class) == "string" then return ("the class %s, not %s()"):format(class, class) end
+  return (kind:find "^[aeiou]" and "an " or "a ") .. kind
+end
+
 --- A value as an error message shows it.
 function caller.shown(value)
   local kind = type(value)
   if kind == "string" then return ("'%s'"):format(value) end
-  if kind == "table" or kind == "function" then return "a " .. kind end
+  if kind == "table" then return table_shown(value) end
+  if kind == "function" then return "a function" end
   local _ <close> = c_locale()
   if not core.tensor.is_tensor(value) then return tostring(value) end
   local open, text = pcall(tensor_shown, value)
@@ -56,10 +64,8 @@ end
 
 --- Raises where options (a table or nil) have a field that is not in the list `names`.
 function caller.check_fields(name, options, names)
-  local kind = public.kind(options)
-  if options ~= nil and type(options) ~= "table" or kind then
-    caller.raise("%s: expected a table of options, got %s", name, type(options) == "table" and "a " .. kind
-      or caller.shown(options))
+  if options ~= nil and type(options) ~= "table" or public.kind(options) then
+    caller.raise("%s: expected a table of options, got %s", name, caller.shown(options))
   end
   caller.call(name, core.system.check_fields, name, options, names)
 end

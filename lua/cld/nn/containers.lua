@@ -13,7 +13,7 @@ List.is_list = true
 -- The entries of f(a, b, ...) or f{a, b, ...}, and their number.
 local function entries(name, ...)
   local list, count = { ... }, select("#", ...)
-  if count ~= 1 or type(list[1]) ~= "table" or modules.is_module(list[1]) then return list, count end
+  if count ~= 1 or type(list[1]) ~= "table" or getmetatable(list[1]) then return list, count end
   list, count = list[1], 0
   for key in next, list do
     if math.type(key) ~= "integer" or key < 1 then
