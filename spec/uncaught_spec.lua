@@ -207,6 +207,8 @@ describe("a mistake that Python's users make", function()
   for text, expected in pairs {
     ["len(3)"] = "(global 'len'); in Lua it is #x", ["torch.ones(2)"] = "(global 'torch'); here it is cld",
     ["for p in ({}) do end"] = "; in Lua it is for i, x in ipairs(list) do ... end",
+    ["print('loss ' .. require 'cld'.ones(1))"] = "; x:item() is the number of a tensor of one element",
+    ["math.sqrt(require 'cld'.ones(1))"] = "number expected, got cld.tensor); x:item() is the number",
     ["require 'cld'.ones(2, 2):T()"] = "; write x.T, without parentheses",
   } do
     it(("is told of where it runs: %s"):format(text), function()

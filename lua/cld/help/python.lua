@@ -58,6 +58,10 @@ function python.of_error(message)
   if find(message, "attempt to call a table value %(for iterator") then
     return hint(names.enumerate .. ", or for name, x in pairs(t) do ... end")
   end
+  if find(message, "attempt to concatenate a cld.tensor value", 1, true)
+    or find(message, "number expected, got cld.tensor", 1, true) then
+    return "; x:item() is the number of a tensor of one element"
+  end
   local field = match(message, "attempt to call a [%w_.]+ value %(%w+ '([%w_]+)'%)$")
   if field and find(" shape dtype device ndim T requires_grad is_leaf ", " " .. field .. " ", 1, true) then
     return "; write x." .. field .. ", without parentheses"
