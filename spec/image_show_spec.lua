@@ -143,6 +143,7 @@ describe("image.show", function()
     local show = 'local cld = require "cld"; cld.image.show(cld.zeros({ 4, 6, 3 }, "u8")%s)'
     local unset = { "COLORTERM", "NO_COLOR", "TERM_PROGRAM", "KITTY_WINDOW_ID", "TMUX", "STY" }
     local function on_terminal(env, script)
+      env.LC_ALL = env.LC_ALL or "C.UTF-8"
       return process.terminal { "-e", show:format "", env = env, unset = unset, script = script or {} }.out
     end
 

@@ -21,7 +21,9 @@ describe("watch", function()
     return folder .. "/" .. name
   end
 
-  local function watch(...) return process.run { "recipes/watch.lua", ... } end
+  local function watch(...)
+    return process.run { env = { LC_ALL = "C.UTF-8" }, "recipes/watch.lua", ... }
+  end
 
   it("draws once, as plain text into a pipe", function()
     local result = watch(run_of("a", epoch(1) .. epoch(2)), "--once", "--width", "100", "--height", "60")
