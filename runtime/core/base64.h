@@ -4,9 +4,9 @@
 
 #include <stddef.h>
 
-/* The length of the text of so many bytes, padding included. */
+/* The length of the text for this many bytes, padding included. */
 size_t cld_base64_length(size_t bytes);
-/* Writes that many characters to out, and no zero after them. */
+/* Writes that many characters to out, without a terminating zero. */
 void cld_base64(char *out, const void *bytes, size_t length);
 
 #endif

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Loads the first file that matches the pattern and can be loaded; it then serves everyone who needs a library of its
- * name. */
+/* Loads the first file that matches the pattern and can be loaded. Whoever needs a library of its name from then on
+ * gets this one. */
 static bool load_matching(const char *pattern) {
     glob_t found;
     bool loaded = false;
@@ -20,7 +20,7 @@ static bool load_matching(const char *pattern) {
     return loaded;
 }
 
-/* In the wheels of the Python installation with this bin folder or prefix. */
+/* Searches the wheels of the Python installation with this bin folder or prefix. */
 static bool load_from_prefix(const char *prefix, const char *soname) {
     static const char *const packages[] = {"site-packages", "dist-packages"};
     char pattern[PATH_MAX];
@@ -38,7 +38,8 @@ static bool load_from(const char *prefix, const char *soname, cld_prefix *found)
     return true;
 }
 
-/* Beside this python3, and beside what it links to: each link may lead out of a virtual environment. */
+/* Searches beside this python3, and beside each file in its chain of links: each link may lead out of a virtual
+ * environment. */
 static bool load_beside(const char *python, const char *soname, cld_prefix *found) {
     char file[PATH_MAX], folder[PATH_MAX], target[PATH_MAX], prefix[PATH_MAX];
     snprintf(file, sizeof file, "%s", python);
@@ -58,7 +59,7 @@ static bool load_beside(const char *python, const char *soname, cld_prefix *foun
     return false;
 }
 
-/* Beside every python3 of PATH. */
+/* Searches beside every python3 of PATH. */
 static bool load_from_path(const char *soname, cld_prefix *found) {
     char file[PATH_MAX];
     for (const char *at = getenv("PATH"); at;) {

@@ -1,4 +1,4 @@
-/* NVIDIA's libraries that the system's loader does not find: in CUDA's folders, or in the wheels of a Python
+/* Finds NVIDIA's libraries that the system's loader does not find: in CUDA's folders, or in the wheels of a Python
  * installation. */
 #ifndef CLD_CORE_LIBRARIES_H
 #define CLD_CORE_LIBRARIES_H
@@ -12,7 +12,7 @@ typedef struct cld_prefix {
     char path[PATH_MAX];
 } cld_prefix;
 
-/* Whether it is found, and loaded. Then a later request for a library of that name gets this one. */
+/* Finds and loads it; false if that fails. A later request for a library of that name then gets this one. */
 bool cld_load_library(const char *soname, cld_prefix *found);
 
 #endif

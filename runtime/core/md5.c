@@ -61,7 +61,7 @@ void cld_md5_end(cld_md5 *m, char hex[33]) {
     static const unsigned char padding[64] = {0x80};
     unsigned char length[8];
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)(m->bytes << 3 >> 8 * i);
-    cld_md5_add(m, padding, 1 + ((55 - m->bytes) & 63)); /* to 56 bytes past a block's begin */
+    cld_md5_add(m, padding, 1 + ((55 - m->bytes) & 63)); /* to 56 bytes past a block's beginning */
     cld_md5_add(m, length, sizeof length);
     for (int i = 0; i < 16; i++) snprintf(hex + 2 * i, 3, "%02x", m->state[i / 4] >> 8 * (i % 4) & 255);
 }

@@ -27,7 +27,7 @@ typedef struct cld_resident {
 cld_resident cld_resident_memory(void);
 
 double cld_clock(void); /* seconds, monotonic, from an arbitrary start */
-/* Let so many seconds pass (at most 11 days), or less if a signal comes that this process handles. */
+/* Waits this many seconds (at most 11 days), or less if a signal comes that this process handles. */
 void cld_sleep(double seconds);
 
 /* Bytes that this process may have resident: the machine's memory, or the smallest limit of its control groups and
@@ -65,15 +65,15 @@ typedef struct cld_host {
 } cld_host;
 cld_host cld_host_facts(void);
 
-/* The width of standard output; 80 if it is no terminal or does not say. */
+/* The width of standard output; 80 if it is not a terminal, or does not say. */
 int cld_terminal_columns(void);
 /* Its height; 24 if it does not say. */
 int cld_terminal_rows(void);
 /* Whether standard output is a terminal that supports cursor movement: TERM is set, and is neither "dumb" nor "unknown"
  * (an editor's shell window, a CI's pseudo-terminal). */
 bool cld_terminal(void);
-/* The terminal says, when it is asked, that it shows Sixel graphics. It is asked once, and has 0.2 s to answer; never if
- * standard input or output is no terminal. */
+/* Whether the terminal, when asked, says that it shows Sixel graphics. It is asked only once, and has 0.2 s to answer.
+ * It is never asked if standard input or output is not a terminal. */
 bool cld_terminal_has_sixel(void);
 
 /* Like sigaction with this handler, but an ignored signal stays ignored; then it returns false. *before (may be NULL)
@@ -94,8 +94,8 @@ void cld_leave_on_signals(void);
 /* The same for a signal that nobody handles. It can still be caught. */
 void cld_leave_on(int number);
 void cld_leave_no_more(int number);
-/* A function to call instead of exiting, to tell others first: called in the handler with the status. NULL: the
- * default. */
+/* A function to call instead of exiting, so that others can be told first. It is called in the handler with the status.
+ * NULL: the default. */
 void cld_leave_with(void (*leave)(int status));
 /* Maps a signal to the one it stands for: called in handlers. NULL: each stands for itself. */
 void cld_signals_mean(int (*meaning)(int number));

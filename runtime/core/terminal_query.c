@@ -1,5 +1,5 @@
-/* What the terminal itself says of what it can do: its answer to DA1 (ECMA-48's DA, "what are you?"), \e[?62;4;22c say, in
- * which 4 is Sixel. Declared in process.h. */
+/* Asks the terminal what it can show: its answer to DA1 (ECMA-48's DA, "what are you?") is \e[?62;4;22c, for example,
+ * in which 4 means Sixel. Declared in process.h. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <poll.h>
@@ -10,7 +10,7 @@
 
 #include "runtime/core/process.h"
 
-/* The answer's characters up to c, or as many as came in time. */
+/* Reads the answer's characters up to c, or as many as come in time. */
 static size_t hear(int terminal, char *answer, size_t room, double seconds) {
     double until = cld_clock() + seconds;
     size_t used = 0;
@@ -26,7 +26,8 @@ static size_t hear(int terminal, char *answer, size_t room, double seconds) {
     return used;
 }
 
-/* In a terminal that echoes nothing and waits for no line; what somebody has typed ahead is theirs: then nothing is asked. */
+/* Asks with echo and line buffering turned off. If somebody has already typed something, it must not be read as an
+ * answer, so nothing is asked. */
 static bool ask(int terminal, char *answer, size_t room, double seconds) {
     static const char question[] = "\x1b[c";
     struct pollfd typed = {.fd = terminal, .events = POLLIN};
@@ -41,7 +42,7 @@ static bool ask(int terminal, char *answer, size_t room, double seconds) {
     return heard;
 }
 
-/* Whether a number stands between the ? and the c, after the first, which is the terminal's class. */
+/* Whether the number is between the ? and the c, but not as the first number, which is the terminal's class. */
 static bool has_attribute(const char *answer, int wanted) {
     const char *at = strstr(answer, "\x1b[?");
     if (!at || answer[strlen(answer) - 1] != 'c') return false;
@@ -51,7 +52,7 @@ static bool has_attribute(const char *answer, int wanted) {
 }
 
 bool cld_terminal_has_sixel(void) {
-    static int known = -1; /* it is asked once */
+    static int known = -1; /* -1: not asked yet */
     char answer[128];
     if (known >= 0) return known;
     known = 0;
@@ -59,7 +60,7 @@ bool cld_terminal_has_sixel(void) {
     int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (terminal < 0) return false;
     bool foreground =
-        tcgetpgrp(terminal) == getpgrp(); /* in the background the question would stop the process */
+        tcgetpgrp(terminal) == getpgrp(); /* a process in the background would be stopped by asking */
     known = foreground && ask(terminal, answer, sizeof answer, 0.2) && has_attribute(answer, 4);
     close(terminal);
     return known;

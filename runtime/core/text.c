@@ -30,7 +30,7 @@ int cld_format(char *out, size_t size, const char *format, ...) {
 /* ---- UTF-8 ------------------------------------------------------------------------------------------------ */
 
 int cld_utf8(const char *text, size_t length, unsigned *code) {
-    static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000}; /* the smallest code for so many bytes */
+    static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000}; /* the least code of each length in bytes */
     unsigned char first = length ? (unsigned char)text[0] : 0xFF;
     int bytes = first < 0x80   ? 1
                 : first < 0xC2 ? 0

@@ -9,7 +9,7 @@
 int cld_start_worker(pthread_t *thread, void *(*work)(void *), void *argument);
 /* A condition that cld_wait_for can wait for. */
 void cld_condition_init(pthread_cond_t *condition);
-/* With the lock held: waits until it is signalled, or `seconds` have passed. */
+/* Waits, with the lock held, until the condition is signalled or `seconds` have passed. */
 void cld_wait_for(pthread_cond_t *condition, pthread_mutex_t *lock, double seconds);
 /* Whether a caught signal has come, or a stop was requested (process.h): waiting code checks this now and then. */
 bool cld_is_signalled(void);
