@@ -24,7 +24,7 @@ void cld_kept_written(cld_tensor *weight, cld_tensor *copy);
 
 /* ---- captured graphs ---- */
 
-/* A copy from before a capture that the recorded work uses, and so does each replay. */
+/* A copy from before a capture that the recorded work uses, and so each replay does too. */
 typedef struct cld_kept_used {
     cld_tensor *weight, *copy; /* retained */
     cld_dtype rounded;

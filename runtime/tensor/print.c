@@ -83,7 +83,7 @@ static void measure(const printer *p, int64_t row, int64_t columns, range *r) {
     }
 }
 
-/* Four decimals, as PyTorch; powers of ten if the range is too wide for them. */
+/* Four decimals, like PyTorch; powers of ten if the range is too wide for them. */
 static void choose_format(printer *p, const range *r) {
     p->width = r->digits;
     if (is_integer(p->values)) return;
@@ -114,7 +114,7 @@ static void put_matrix(printer *p, int64_t at, int64_t rows, int64_t columns) {
     }
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------------- */
+/* ---- the whole text ------------------------------------------------------------------------------------ */
 
 static void put_head(printer *p, const cld_tensor *x) {
     put(p, "tensor %s on %s", cld_describe(&x->a), cld_device(x)->name);

@@ -10,7 +10,7 @@
  *     min -1.2, max 3.1, mean 0.04
  *        0.5000   1.2500  -0.1250  ...   0.1000   0.2000   0.3000
  *     ...
- * More than two dimensions: the first and the last matrix, each under its (1-based) place. */
+ * If there are more than two dimensions, the first and the last matrix are shown, each under its (1-based) index. */
 cld_status cld_tensor_print(cld_tensor *x, char *text, size_t room);
 
 #endif

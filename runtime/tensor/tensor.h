@@ -46,12 +46,12 @@ typedef struct cld_kept_copy {
     cld_tensor *next, **previous; /* list of all weights that keep one */
 } cld_kept_copy;
 
-/* What the numbers of a file were that a tensor was read from, if they were of a type that no dtype is (io/numbers.h);
- * nothing that is made of the tensor has it. Good while nobody has written to the storage since. */
+/* The type of the numbers in the file that a tensor was read from, if none of our dtypes is that type (io/numbers.h). A
+ * tensor that is computed from this one does not have it. Valid until somebody writes to the storage. */
 typedef struct cld_stored {
-    char kind; /* 0: nothing is to be remembered */
+    char kind; /* 0: none */
     uint8_t bytes;
-    unsigned version; /* of the storage then */
+    unsigned version; /* of the storage at that time */
 } cld_stored;
 
 struct cld_tensor {
@@ -63,7 +63,7 @@ struct cld_tensor {
     bool summed;            /* a gradient that is already the sum over the ranks (runtime/dist) */
     int edges_left;         /* leaves only: edges that a followed backward has yet to pass, else 0 */
     cld_tensor *grad;       /* leaves only: the accumulated gradient; cld_dense_gradients before reading it */
-    cld_tensor *grad_came;  /* what replays write to and grad was made from (autograd/gradient.c), or NULL */
+    cld_tensor *grad_came;  /* written to by replays; grad was made from it (autograd/gradient.c); or NULL */
     uint64_t grad_replays;  /* cld_recording_replays() of grad_came at that time */
     cld_node *node;         /* what produced it on the tape; NULL for leaves and constants */
     int output;             /* which of node's outputs */
