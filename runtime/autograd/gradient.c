@@ -8,8 +8,8 @@ static bool is_as_it_came(const cld_tensor *leaf) { return leaf->grad->a.dtype !
 
 static uint64_t replays_of(const cld_tensor *came) { return cld_recording_replays(came->storage->recording); }
 
-/* Has a replay written to the tensor that the gradient was made from? If it was a replay of another graph it has not,
- * and what others have written to the gradient since stays. */
+/* Has a replay written to the tensor that the gradient was made from? A replay of another graph has not, and then
+ * whatever others have written to the gradient since stays. */
 static bool is_behind(const cld_tensor *leaf) {
     return leaf->grad_came && leaf->grad_replays != replays_of(leaf->grad_came) && !cld_capturing();
 }
@@ -61,7 +61,7 @@ static void bring_up(cld_tensor *leaf) {
     atomic_fetch_add(&leaf->grad->storage->version, 1);
 }
 
-/* For the leaves on the device; arrays: 2 count, dense: count times NULL, and again NULL at the end. */
+/* For the leaves on the device. arrays: room for 2 count; dense: count NULLs, which it holds again at the end. */
 static cld_status make_dense(cld_tensor *const *leaves, int count, const cld_backend *device,
                              cld_tensor **dense, cld_array *arrays) {
     int found = gather(leaves, count, device, dense, arrays, arrays + count);

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-/* The middle bits of the product: the low bits of node addresses are all alike. */
+/* The middle bits of the product: the low bits of node addresses are all the same. */
 static size_t hash_of(const cld_node *n, size_t table) {
     return ((uint64_t)(uintptr_t)n * 0x9E3779B97F4A7C15u >> 32) & (table - 1);
 }

@@ -45,7 +45,7 @@ typedef struct cld_op {
     bool (*takes_terms)(const cld_node *n);
 } cld_op;
 
-/* Where a gradient goes: to an output of a node, or to a leaf's .grad. Neither: nowhere. */
+/* Where a gradient goes: to an output of a node, or to a leaf's .grad; nowhere if both are NULL. */
 typedef struct cld_edge {
     cld_node *node;
     int output;
@@ -55,7 +55,7 @@ typedef struct cld_edge {
 typedef struct cld_saved {
     cld_tensor *tensor;   /* off the tape */
     cld_node *rebuild;    /* or: the node that can recompute it, */
-    cld_storage *watched; /* and the storage that it lay in */
+    cld_storage *watched; /* and the storage that it was in */
     unsigned version;     /* of its storage, when it was saved */
 } cld_saved;
 
