@@ -35,7 +35,7 @@ void cld_board_join(void);
 void cld_board_tell(void);
 /* What a signal means: SIGUSR1 may stand for another one. Also from a signal handler. */
 int cld_board_signal(int number);
-/* The status that this process, which is about to end with this one, shall return to its launcher. */
+/* This process is about to end with this status. Returns the status with which it should exit, for its launcher. */
 int cld_board_hand_over(int status);
 
 #endif

@@ -66,7 +66,7 @@ typedef struct flight {
     cld_tensor *packed;  /* dense, of a dtype that can be sent; NULL: the owners' own memory is used */
     cld_tensor **owners; /* (count) retained; the tensors that are packed one after the other */
     int count;
-    int sources; /* the last so many owners are not written to: an exchange sends them */
+    int sources; /* the last `sources` owners are not written to: an exchange sends them */
     struct flight *next;
 } flight;
 

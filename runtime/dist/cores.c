@@ -32,7 +32,7 @@ static bool asks_for_cores(const char *mapping) {
 
 static bool binds(const char *policy) { return is_set(policy) && strncmp(getenv(policy), "none", 4) != 0; }
 
-/* The user of mpirun chose. */
+/* Whether the user of mpirun chose them. */
 static bool chosen(void) {
     return binds("OMPI_MCA_hwloc_base_binding_policy") || is_set("OMPI_MCA_hwloc_base_cpu_set") ||
            is_set("OMPI_MCA_hwloc_base_cpu_list") || is_set("OMPI_MCA_orte_rankfile") ||
@@ -41,8 +41,8 @@ static bool chosen(void) {
            asks_for_cores("PRTE_MCA_rmaps_default_mapping_policy");
 }
 
-/* mpirun chose by itself. Open MPI 4 says whether it has bound the process; 5 has, unless told otherwise. If it has
- * not, the cores are those that the user has given to mpirun (taskset). */
+/* Whether mpirun bound the process by itself. Open MPI 4 says so; Open MPI 5 always binds, unless told otherwise. If it
+ * has not, the cores are those that the user has given to mpirun (taskset). */
 static bool bound(void) {
     const char *policy = getenv("PRTE_MCA_hwloc_default_binding_policy");
     if (getenv("OMPI_MCA_orte_launch")) return getenv("OMPI_MCA_orte_bound_at_launch") != NULL;

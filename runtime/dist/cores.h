@@ -15,7 +15,7 @@
 
 /* Applies to this thread and those that it starts from here on. So call it once, before any threads of MPI and OpenMP;
  * then set OpenMP's number of threads to cld_usable_cores, because libgomp has counted before main. If the system
- * refuses it is an error, and the process keeps its cores. */
+ * refuses, that is an error, and the process keeps its cores. */
 cld_status cld_take_cores(int local_rank, int local_world);
 
 #endif

@@ -50,9 +50,9 @@ cld_batch_share cld_batch_at_hand(void);
 /* The weight of this rank's loss in the job's: rows / total, or 1 / world. */
 double cld_batch_weight(void);
 
-/* Which of the batch's images `images` images on this rank are: all that it has of the current batch, or as many on
- * each rank, if the batch is split evenly. *out is split if the ranks have different images. It is an error if the
- * number is neither. */
+/* Which of the batch's images an op's `images` images on this rank are: all that the rank has of the current batch, or
+ * the same number on each rank, if the batch is split evenly. Any other number is an error. *out is split if the ranks
+ * have different images. */
 cld_status cld_images_of_batch(cld_batch_share *out, const char *op, int64_t images);
 /* Does a block of at most `block` images (0: one block with all) have images on several ranks? The same answer on all
  * ranks. In a job of one rank it is yes for the block with all images. */
@@ -113,7 +113,7 @@ cld_status cld_tensor_checksum(uint64_t *out, cld_tensor *x);
 
 /* ---- pending.c ---- */
 
-/* The tensor was changed by this rank's rows of the current batch, and shall become the mean over the ranks, by their
+/* The tensor was changed by this rank's rows of the current batch, and is to become the mean over the ranks, by their
  * weights. */
 cld_status cld_pending_add(cld_tensor *x);
 /* Computes the mean of all pending tensors, in the order in which they were added. Called by all ranks. */

@@ -53,7 +53,7 @@ cld_launcher cld_launcher_around(void) {
     return (cld_launcher){"mpirun", -1, rank, -1, -1}; /* PMIx's own prterun: MPI knows the rest */
 }
 
-/* A component of Open MPI with such a name, in its own installation or in Debian's. */
+/* Whether Open MPI has a component whose name matches the pattern, in its own installation or in Debian's. */
 static bool has_part(const char *folder, const char *pattern) {
     char path[PATH_MAX];
     glob_t found;
@@ -73,7 +73,7 @@ static bool understands_pmi(const char *library, const char *folder) {
            has_part(folder, "mca_pmix_cray.so");
 }
 
-/* srun without --mpi, or with one that sets no rank, or that this MPI does not support. */
+/* True for srun without --mpi, or with one that sets no rank, or that this MPI does not support. */
 bool cld_launcher_told_nothing(const cld_launcher *l, const char *library, const char *folder) {
     bool is_srun = l->name && strcmp(l->name, "srun") == 0 && l->world > 1;
     bool untold = is_srun && strncmp(library, "Open MPI", 8) == 0 && number("PMIX_RANK") < 0;
@@ -82,7 +82,7 @@ bool cld_launcher_told_nothing(const cld_launcher *l, const char *library, const
 
 /* ---- the mark ---- */
 
-/* Unique to the job, with the rank. */
+/* A text that identifies the job and the rank. */
 static void identify(char *text, size_t size) {
     static const char *const of_job[] = {"PMIX_NAMESPACE", "PMI_JOBID", "SLURM_JOB_ID", "SLURM_STEP_ID"};
     cld_launcher l = cld_launcher_around();

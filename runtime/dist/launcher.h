@@ -29,8 +29,8 @@ cld_launcher cld_launcher_around(void);
 /* From here on, child processes and cld_find_launcher see no job. Call it before threads read the environment. */
 cld_status cld_launcher_taken(void);
 
-/* Whether it is known before MPI_Init that the MPI of these tasks, `library`, will not find the others. Open MPI would
- * end the process there, with its own message. folder: of its shared library; NULL: unknown. */
+/* Whether it is known before MPI_Init that the MPI of these tasks, `library`, will not find the other tasks. Open MPI
+ * would end the process there, with its own message. folder: its shared library's; NULL: unknown. */
 bool cld_launcher_told_nothing(const cld_launcher *l, const char *library, const char *folder);
 
 /* ---- what is wrong with a launch: each fails, with a message for the user ---- */

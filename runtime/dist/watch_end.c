@@ -15,7 +15,7 @@
 #define SIGNAL       0.5 /* to see whether it is because a rank is gone, or all got it */
 #define TELLING      3.  /* until all have heard the verdict */
 #define PRINTING     5.  /* until the main thread has printed, and left */
-#define FIRST_WORD   0.3 /* the others leave after rank 0 has printed, lest a launcher complains first */
+#define FIRST_WORD   0.3 /* the others leave after rank 0 has printed, so that no launcher complains first */
 
 /* ---- reports ---- */
 
@@ -129,7 +129,7 @@ static void decide(cld_watch_state *w, double now) {
     cld__watch_obey(w, &verdict, now);
 }
 
-/* All that can be told have left. A rank that has decided knows that those that have not asked yet will. */
+/* All that can be told have left. Once this rank has decided, ranks that have not asked yet are still to come. */
 static bool all_know(const cld_watch_state *w) {
     for (int i = 0; i < w->count; i++) {
         const cld_watch_link *link = w->links[i];

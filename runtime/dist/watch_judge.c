@@ -44,7 +44,7 @@ static bool find_ended(const cld_watch_state *w, cld_watch_report *found) {
     return false;
 }
 
-/* A rank has waited too long: it waits for the one with the lowest count; among several, for one that is not itself
+/* If a rank has waited too long, it waits for the rank with the lowest count; of several, for one that is not itself
  * waiting. */
 static bool find_hanging(const cld_watch_state *w, double now, cld_watch_report *found) {
     uint64_t farthest = 0;
