@@ -28,9 +28,9 @@ typedef struct cld_buckets {
 cld_status cld__cut_buckets(cld_buckets *b, cld_tensor *const *leaves, int count);
 /* Starts the next bucket. The gradients in it are complete; a leaf without one counts as zeros. */
 cld_status cld__begin_bucket(cld_buckets *b);
-/* Starts all that are left, */
+/* Starts all that are left. */
 cld_status cld__begin_buckets(cld_buckets *b);
-/* and waits for them: .grad of all leaves is then the sum over the ranks. */
+/* Waits for all buckets: .grad of all leaves is then the sum over the ranks. */
 cld_status cld__join_buckets(const cld_buckets *b);
 /* The last bucket was begun during backward: for cld_dist_buckets. */
 void cld__count_early(void);

@@ -90,7 +90,7 @@ typedef struct cld_optimizer {
     double lr;               /* NaN: none; each step must be given one */
     cld_tensor *skipped;     /* i64, 0-d: number of skipped steps */
     cld_tensor *grad_norm;   /* f32, 0-d: NaN, or the norm that a step was asked for */
-    cld_tensor *clip_factor; /* f64 of no dimension */
+    cld_tensor *clip_factor; /* f64, 0-d */
     cld_loss_scale loss_scale;
     cld_gradient_sum sum;
     bool compared;        /* the ranks' parameters were compared, before the first step */
