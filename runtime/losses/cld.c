@@ -61,8 +61,8 @@ static cld_tensor *clusters_of(cld_tensor **labels, cld_tensor **empty, cld_tens
     return p->detach_centroids ? cld_tensor_detach(centroids) : cld_tensor_steal(&centroids);
 }
 
-/* Both views' empty groups (blocks), for blocks first .. first + count - 1 of `rows` rows each: as a share of the
- * groups that these can have, times the rows' share of the batch. */
+/* Both views' empty groups (blocks), for blocks first .. first + count - 1 of `rows` rows each, as a share of the
+ * groups that these blocks can have, times the rows' share of the batch. */
 static cld_tensor *weighted_share(cld_tensor *both, int64_t k, const blocks *b, int64_t first, int64_t count,
                                   int64_t rows) {
     double batch = (double)(b->larger + b->count * b->rows), groups = (double)(2 * (k < rows ? k : rows));

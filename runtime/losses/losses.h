@@ -135,7 +135,7 @@ cld_tensor *cld_vote(cld_tensor *similarities, cld_tensor *labels, const cld_vot
 
 /* x is (rows, dim), rows > 0, f32 or f64. */
 cld_status cld__check_rows(const char *op, const char *what, const cld_tensor *x);
-/* And y has its dim, dtype and device. */
+/* The same, and y has x's dim, dtype and device. */
 cld_status cld__check_alike(const char *op, const char *what, const cld_tensor *x, const char *other,
                             const cld_tensor *y);
 cld_status cld__check_together(const char *op, const char *what, const cld_tensor *x, const char *other,

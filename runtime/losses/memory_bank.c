@@ -2,7 +2,7 @@
  *
  * The gradient of the features comes from the same pass over the bank as the loss, so forward computes both (if a
  * gradient is needed) and backward only scales. Backward also requests the update of the rows after the whole backward.
- * The memory is not one of the tape's saved tensors, because it is no error if it has changed since forward.
+ * The memory is not one of the tape's saved tensors, because it may change after forward.
  */
 #include <stdlib.h>
 
