@@ -1,7 +1,7 @@
 /* Dropout. It draws from the generator one f32 per element of x, whatever x's dtype. If the batch is split over ranks,
  * numbers are drawn for all rows of each view, and each rank uses those of its rows: the same numbers as in one
  * process, if x has all of the rank's images. If x has only some of them (a group of blocks), the numbers differ from
- * those of one process. Either way the generators of all ranks advance alike. */
+ * those of one process. Either way the generators of all ranks advance by the same amount. */
 #include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 

@@ -24,7 +24,7 @@ typedef struct operand {
 
 typedef struct equation {
     const char *text;
-    int64_t extents[LABELS]; /* 0: not seen yet, unless an extent is 0 */
+    int64_t extents[LABELS]; /* 0: not seen yet, or the extent is 0 */
     bool seen[LABELS];
     int times[LABELS]; /* number of subscripts that have it */
     int ellipsis;      /* its number of dimensions */

@@ -31,7 +31,7 @@ static inline cld_tensor *cld_mul_scalar(cld_tensor *x, double s) {
 
 /* ---- scalar.c: a tensor and a number; integers are exact ---- */
 typedef enum cld_side { CLD_NUMBER_RIGHT, CLD_NUMBER_LEFT } cld_side;
-/* x op s, or s op x. A number that is no integer turns integers into f32; in comparisons with them it is used as it
+/* x op s, or s op x. A number that is not an integer turns integers into f32, except in comparisons, which use it as it
  * is. */
 cld_tensor *cld_binary_scalar(cld_binary kind, cld_tensor *x, cld_scalar s, cld_side side);
 /* The number as a tensor without dimensions: exact, or an error of op. */
@@ -82,7 +82,7 @@ cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1);
 cld_tensor *cld_movedim(cld_tensor *x, const int *from, const int *to, int count);
 cld_tensor *cld_t(cld_tensor *x); /* of a matrix; x itself if it has fewer dimensions */
 /* start and index are 0-based, or negative to count from the end; select drops dim. */
-#define CLD_NOWHERE INT64_MIN /* no position at all: 0 when counting from 1 */
+#define CLD_NOWHERE INT64_MIN /* not a position: what 0 is when counting from 1 */
 cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length);
 cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index);
 /* Every step-th position from start on, `length` of them. */
@@ -106,8 +106,8 @@ cld_tensor *cld_diagonal(cld_tensor *x, int64_t offset, int rows, int columns);
 /* Of a matrix: a copy of that diagonal. Of a vector: the square matrix with this diagonal, and zeros elsewhere. */
 cld_tensor *cld_diag(cld_tensor *x, int64_t offset);
 
-/* ---- cat.c: count >= 1 tensors of one device, whose shapes agree but for cat's dim; dtypes are promoted. As in PyTorch
- * cat leaves out what has the shape (0). ---- */
+/* ---- cat.c: count >= 1 tensors of one device, whose shapes agree except in cat's dim; dtypes are promoted. As in
+ * PyTorch, cat leaves out tensors of shape (0). ---- */
 cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim);
 cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim);
 
@@ -193,8 +193,8 @@ cld_tensor *cld_one_hot(cld_tensor *labels, int64_t classes);
 /* ---- matmul.c ---- */
 cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b); /* PyTorch's rules, 1-d to batched */
 cld_tensor *cld_outer(cld_tensor *a, cld_tensor *b);  /* a (n), b (m): (n, m) */
-/* ---- einsum.c: count >= 1 tensors of one device; dtypes are promoted. The equation as in PyTorch: "ij,jk->ik", "bii->b",
- * "...d,d->...". From left to right, each pair as one product. ---- */
+/* ---- einsum.c: count >= 1 tensors of one device; dtypes are promoted. The equation as in PyTorch: "ij,jk->ik",
+ * "bii->b", "...d,d->...". The tensors are taken from left to right, each pair as one product. ---- */
 cld_tensor *cld_einsum(const char *equation, cld_tensor *const *xs, int count);
 /* ---- distance.c ---- */
 /* a (..., n, d), b (..., m, d): the Euclidean distances (..., n, m) between rows. The gradient at distance 0 is 0. */
@@ -214,7 +214,7 @@ typedef enum cld_loss_reduction {
     CLD_LOSS_BATCH_MEAN /* the sum divided by the first dimension: kl_div */
 } cld_loss_reduction;
 cld_tensor *cld_mse_loss(cld_tensor *x, cld_tensor *target, cld_loss_reduction reduction);
-/* weight and pos_weight broadcast to x, or are NULL: factors of an element's loss, and of its term for target 1. */
+/* weight multiplies an element's loss, pos_weight the loss's term for target 1. Both broadcast to x, or are NULL. */
 cld_tensor *cld_bce_with_logits(cld_tensor *x, cld_tensor *target, cld_tensor *weight, cld_tensor *pos_weight,
                                 cld_loss_reduction reduction);
 /* target (log target - x), and 0 if the target is 0. x holds log probabilities, and so does the target if
@@ -228,17 +228,17 @@ cld_tensor *cld_normalize(cld_tensor *x, int dim); /* x / ||x||, zero stays zero
 /* a . b / (max(|a|, eps) max(|b|, eps)) of the two, broadcast to one shape, with dim removed. */
 cld_tensor *cld_cosine_similarity(cld_tensor *a, cld_tensor *b, int dim, double eps);
 
-/* ---- group_norm.c: x - mean over sqrt(variance + eps), times weight and plus bias, which may be NULL; they are in f32
- * beside an x of 16 bits, which y is of as well ---- */
+/* ---- group_norm.c: (x - mean) / sqrt(variance + eps), times weight, plus bias; both may be NULL. If x has 16 bits, so
+ * has the result, and weight and bias are f32 ---- */
 /* Statistics over the last `ndim` dimensions, which have the given shape, as weight and bias do. */
 cld_tensor *cld_layer_norm(cld_tensor *x, int ndim, const int64_t *shape, cld_tensor *weight,
                            cld_tensor *bias, double eps);
 /* x (N, C, ...): statistics of each image over groups of C / groups channels; weight and bias (C). */
 cld_tensor *cld_group_norm(cld_tensor *x, int64_t groups, cld_tensor *weight, cld_tensor *bias, double eps);
 
-/* ---- cross_entropy.c: logits (n, classes), labels i64 (n), each 0 .. classes - 1, or ignored; as in PyTorch also
- * (classes) with one label, and (n, classes, ...) with labels (n, ...); or probabilities of the logits' shape, of which
- * none are ignored ---- */
+/* ---- cross_entropy.c: logits (n, classes), labels i64 (n), each 0 .. classes - 1, or ignored. As in PyTorch, also
+ * (classes) with one label, and (n, classes, ...) with labels (n, ...). Instead of labels, probabilities of the logits'
+ * shape, none of which are ignored ---- */
 /* *accuracy, if it is not NULL: the share of rows whose largest logit, the first among equals, is at their label; a row
  * with NaN does not count as correct. f32, 0-d, a constant. */
 cld_tensor *cld_cross_entropy(cld_tensor **accuracy, cld_tensor *logits, cld_tensor *labels,
@@ -322,7 +322,7 @@ typedef enum cld_pad_mode {
  * negative, to cut off that many. */
 cld_tensor *cld_pad(cld_tensor *x, int count, const int64_t *pads, cld_pad_mode mode, double value);
 
-/* ---- dropout.c: each element 0 with probability p, else 1 / (1 - p) times itself ---- */
+/* ---- dropout.c: each element becomes 0 with probability p, else it is multiplied by 1 / (1 - p) ---- */
 
 /* Which rows x has: for each of `views` views, the rows of `images` of this rank's images (0: all), from number `done`
  * on. */

@@ -101,7 +101,7 @@ static bool one_operand(cld_binary kind, cld_side side, cld_dtype dtype, cld_sca
 
 /* ---- x op s -------------------------------------------------------------------------------------------- */
 
-/* Integers are compared exactly with a number that is no integer: x > 2.5 becomes x > 2. */
+/* Integers are compared exactly with a number that is not an integer: x > 2.5 becomes x > 2. */
 static cld_tensor *compare_integers(cld_binary kind, cld_tensor *x, double s) {
     bool below = kind == CLD_LT || kind == CLD_LE, reached = s >= -0x1p63 && s < 0x1p63;
     if (kind != CLD_EQ && kind != CLD_NE && reached)

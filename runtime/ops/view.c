@@ -6,7 +6,7 @@
 
 #include "runtime/ops/ops.h"
 
-/* What the gradients need: where the view lay in x. */
+/* What the gradients need: where the view was in x. */
 typedef struct view_params {
     int ndim; /* x's */
     int64_t shape[CLD_MAX_DIMS];
