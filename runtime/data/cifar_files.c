@@ -72,9 +72,9 @@ static cld_status cannot_read(const cld_cifar_format *f, const char *what, const
                                         : strerror(reason));
 }
 
-/* Whether p->folder holds any file of the data set: then it is the right folder, and missing or unreadable files there
- * are an error. A folder does not count as such a file, and in the root one is no error either: CIFAR-100's files are
- * called train and test, which are common names of folders. */
+/* Whether p->folder holds any of the data set's files: then it is the right folder, and missing or unreadable files
+ * there are an error. A folder with the name of a file does not count, and is not an error in the root: CIFAR-100's
+ * files are called train and test, which are common names of folders. */
 static bool holds_any(const cld_cifar_place *p, const char *root, obstacle *o) {
     char path[4096];
     struct stat facts;

@@ -24,8 +24,8 @@ static int64_t row_of(const cld_epoch *e, int64_t step, int64_t i) {
     return e->order ? e->order[begin + i] : begin + i;
 }
 
-/* This thread's error is about that image. *row: another one, which depends only on the seed, the epoch and the
- * image. */
+/* This thread's error says what is wrong with that image. Sets *row to another one, which depends only on the seed, the
+ * epoch and the image. */
 static cld_status replace(const cld_epoch *e, int64_t first, int attempt, int64_t *row) {
     cld_status code = cld_error_code();
     if (code != CLD_INVALID && code != CLD_IO) return code;

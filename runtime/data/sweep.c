@@ -146,7 +146,7 @@ static cld_status read_row(cld_sweep_item *item, const cld_sweep *s, worker *w) 
     return CLD_OK;
 }
 
-/* An error is not about the image. */
+/* An error returned from here is not about the image. */
 static cld_status make_item(cld_sweep_item *item, const cld_sweep *s, int64_t row, worker *w) {
     *item = (cld_sweep_item){.row = row};
     cld_status status = read_row(item, s, w);

@@ -232,7 +232,7 @@ static bool has_class(const cld_listing *l, const char *name, size_t length) {
     return false;
 }
 
-/* If unpacked, a folder whose files are no images would be a class, and an error. */
+/* In the unpacked archive, a folder whose files are not images would be a class without images, which is an error. */
 static cld_status check_empty_classes(const work *w) {
     const char *first = cld_tar_name(w->t, w->images[0].index), *last = "";
     size_t left_out = (size_t)(w->images[0].path - first), last_length = 0;
