@@ -83,7 +83,7 @@ describe("grad", function()
   it("says what is wrong", function()
     local x = leaf(2)
     check.fails(function() grad(x, x) end, "grad: a gradient must be given for f64%[2%]")
-    check.fails(function() grad(x:sum(), cld.zeros(2)) end, "grad: input 1, f32%[2%], needs no gradient")
+    check.fails(function() grad(x:sum(), cld.zeros(2)) end, "grad: input 1, f32%[2%], does not require a gradient")
     check.fails(function() grad(cld.zeros(1), x) end, "grad: the tensor does not depend on anything")
     check.fails(function() grad(x:sum(), {}) end, "a list of at least one tensor")
     check.fails(function() grad(x:sum(), { 3 }) end, "entry 1 is a number")
@@ -249,7 +249,8 @@ describe("a hook", function()
 
   it("says what is wrong, and leaves the gradient out", function()
     local x = leaf(2)
-    check.fails(function() cld.zeros(2):register_hook(print) end, "register_hook: the tensor needs no gradient")
+    check.fails(function() cld.zeros(2):register_hook(print) end,
+      "register_hook: the tensor does not require a gradient")
     check.fails(function() x:register_hook(1) end, "function expected")
     local function with(f, pattern)
       local handle <close> = setmetatable({ x:register_hook(f) }, { __close = function(h) h[1]:remove() end })
@@ -258,7 +259,8 @@ describe("a hook", function()
       return handle
     end
     with(function() return 1 end, "hook: it returned a number; expected a replacement for the gradient, or nil")
-    with(function() return cld.zeros(3) end, "hook: it returned f32%[3%] on cpu in place of the gradient, f64%[2%]")
+    with(function() return cld.zeros(3) end,
+      "hook: it returned f32%[3%] on cpu in place of the gradient, which is f64%[2%]")
     with(function() error("boom", 0) end, "boom")
     with(function() cld.enable_grad(function() (x * 1):sum():backward() end) end,
       "backward: called inside another backward")

@@ -383,7 +383,7 @@ describe("cld.Function", function()
     check.fails(failing(function() error {} end), "in the gradient of failing: table")
     check.fails(failing(function() return 3 end), "result 1 is a number; expected the gradient of argument 1")
     check.fails(failing(function() return cld.zeros(3, "f64") end),
-      "in the gradient of failing: input 1 is f64%[2%], its gradient came out as f64%[3%]")
+      "in the gradient of failing: input 1 is f64%[2%], but its gradient came out as f64%[3%]")
     check.fails(failing(print, function() error "forwards" end), "forwards")
     assert.is_true(cld.is_grad_enabled())
     check.fails(failing(print, function() return 5 end), "failing: result 1 of forward is a number; expected a tensor")

@@ -175,8 +175,8 @@ describe("conv2d", function()
         cld.no_grad(function() (what == "output" and z or w):mul_(2) end)
         y:sum():backward()
       end
-      check.fails(function() changed "output" end, "which batch_norm had saved, was changed in place")
-      check.fails(function() changed "weight" end, "which conv2d had saved, was changed in place")
+      check.fails(function() changed "output" end, "which batch_norm saved for backward, was changed in place")
+      check.fails(function() changed "weight" end, "which conv2d saved for backward, was changed in place")
     end)
   end)
 

@@ -33,7 +33,7 @@ describe("devices", function()
     local text = run("README.md", "print(pcall(cld.zeros, 2, { device = 'cuda' }))")
     assert.matches("device 'cuda': cannot load './README.md'", text)
     local other = run(process.build .. "/cld/core.so", "print(pcall(cld.zeros, 2, { device = 'cuda' }))")
-    assert.matches("cld/core.so' is no library of cldlua's devices", other)
+    assert.matches("cld/core.so' is not a library of cldlua's devices", other)
   end)
 
   it("a second library that is missing is looked for where the first was found, before anywhere else", function()

@@ -259,10 +259,10 @@ devices.each("graph", function(device)
       return function() step(cld.zeros(2)) end
     end
     check.fails(third_call(function(x) return x + on(elsewhere) end),
-      "f32%[2%] of the cpu: a captured graph would copy what it holds now at every replay; move it to cuda")
+      "f32%[2%] on the cpu: a captured graph would copy its present values at every replay; move it to cuda")
     local w = on(cld.ones(1)):requires_grad_()
     local sgd, rate = cld.optim.sgd { w }, cld.full({}, 0.5, "f64")
-    check.fails(third_call(function(x) return sgd:step((w + x):sum(), { lr = rate }) end), "f64%[%] of the cpu")
+    check.fails(third_call(function(x) return sgd:step((w + x):sum(), { lr = rate }) end), "f64%[%] on the cpu")
     cld.manual_seed(3)
     check.fails(third_call(function(x)
       cld.manual_seed(3)

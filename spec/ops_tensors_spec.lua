@@ -167,7 +167,7 @@ describe("in place", function()
     local y = x * 1
     local z = y:exp()
     cld.no_grad(function() z:sqrt_() end)
-    check.fails(function() z:sum():backward() end, "exp had saved, was changed in place")
+    check.fails(function() z:sum():backward() end, "exp saved for backward, was changed in place")
   end)
 
   it("says what is wrong", function()

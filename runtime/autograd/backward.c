@@ -41,9 +41,10 @@ static bool can_be_kept(const cld_tensor *g) {
 static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     cld_status status = CLD_OK;
     if (leaf->grad && leaf->grad->summed) {
-        status = cld_fail(CLD_INVALID,
-                          "backward: the gradient of %s is the sum over the ranks already: zero_grad() first",
-                          cld_describe(&leaf->a));
+        status =
+            cld_fail(CLD_INVALID,
+                     "backward: the gradient of %s is already the sum over the ranks; call zero_grad() first",
+                     cld_describe(&leaf->a));
     } else if (leaf->grad) {
         status = cld_dense_gradients(&leaf, 1);
         if (status == CLD_OK) status = cld_add_(leaf->grad, g);
@@ -120,7 +121,7 @@ static cld_status check_gradient(const cld_node *n, int input, const cld_tensor 
     const cld_array *wanted = e->leaf ? &e->leaf->a : &e->node->output_meta[e->output];
     bool fits = g->a.dtype == wanted->dtype || (e->leaf && cld_dtype_is_float(g->a.dtype));
     if (cld_same_shape(&g->a, wanted) && fits) return CLD_OK;
-    return cld_fail(CLD_INVALID, "in the gradient of %s: input %d is %s, its gradient came out as %s",
+    return cld_fail(CLD_INVALID, "in the gradient of %s: input %d is %s, but its gradient came out as %s",
                     n->op->name, input + 1, cld_describe(wanted), cld_describe(&g->a));
 }
 
@@ -292,8 +293,8 @@ static cld_status collect_inputs(cld_plan *p, cld_tensor *const *inputs, int cou
         const cld_tensor *x = inputs[i];
         if (!cld_wants_grad(x))
             return cld_fail(CLD_INVALID,
-                            "grad: input %d, %s, needs no gradient; requires_grad_() asks for one", i + 1,
-                            cld_describe(&x->a));
+                            "grad: input %d, %s, does not require a gradient; call requires_grad_() on it",
+                            i + 1, cld_describe(&x->a));
         CLD_TRY(cld__collect(&p->asked, inputs[i]));
     }
     return CLD_OK;

@@ -46,7 +46,7 @@ static cld_status run_callbacks(cld_deferred *list, cld_status status) {
 }
 
 cld_status cld_deferred_run(cld_deferred *later, cld_tensor *condition) {
-    if (asked) return cld_fail(CLD_INVALID, "backward: its end is called inside another backward");
+    if (asked) return cld_fail(CLD_INVALID, "backward: cannot finish inside another backward");
     cld_grad_scope off;
     cld_grad_scope_begin(&off, false);
     asked = later;

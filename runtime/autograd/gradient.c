@@ -42,7 +42,7 @@ static int gather(cld_tensor *const *leaves, int count, const cld_backend *devic
         bool fresh = is_as_it_came(leaf);
         if (fresh && cld_capturing() && leaf->grad->storage->born != cld_capture_epoch()) {
             cld_fail(CLD_INVALID,
-                     "graph: the gradient of %s is that of a step before the capture; call zero_grad() first",
+                     "graph: the gradient of %s is from a step before the capture; call zero_grad() first",
                      cld_describe(&leaf->a));
             return -1;
         }

@@ -56,8 +56,8 @@ static cld_hook *cannot_add(cld_status code, const char *why, void (*destroy)(vo
 cld_hook *cld_add_hook(cld_tensor *t, cld_tensor *(*fn)(void *context, cld_tensor *gradient),
                        void (*destroy)(void *context), void *context) {
     if (!cld_wants_grad(t))
-        return cannot_add(CLD_INVALID, "the tensor needs no gradient; requires_grad_() asks for one", destroy,
-                          context);
+        return cannot_add(CLD_INVALID, "the tensor does not require a gradient; call requires_grad_() on it",
+                          destroy, context);
     if (t->node && (t->node->incomplete || t->node->released))
         return cannot_add(CLD_INVALID, "backward has passed through the tensor's graph, or it is incomplete",
                           destroy, context);
@@ -80,7 +80,7 @@ static cld_status check_replacement(const cld_tensor *old, const cld_tensor *new
     if (cld_same_shape(&old->a, &new->a) && old->a.dtype == new->a.dtype &&
         cld_device(old) == cld_device(new))
         return CLD_OK;
-    return cld_fail(CLD_INVALID, "hook: it returned %s on %s in place of the gradient, %s on %s",
+    return cld_fail(CLD_INVALID, "hook: it returned %s on %s in place of the gradient, which is %s on %s",
                     cld_describe(&new->a), cld_device(new)->name, cld_describe(&old->a),
                     cld_device(old)->name);
 }

@@ -113,12 +113,12 @@ bool cld_node_has(const cld_node *n, int slot) { return n->saved[slot].tensor ||
 cld_tensor *cld_node_saved(cld_node *n, int slot) {
     cld_saved *s = &n->saved[slot];
     if (!cld_node_has(n, slot))
-        return cld_fail_null(CLD_INVALID, "what %s had saved was released by an earlier backward",
+        return cld_fail_null(CLD_INVALID, "what %s saved for backward was released by an earlier backward",
                              n->op->name);
     const cld_storage *storage = s->rebuild ? s->watched : s->tensor->storage;
     const cld_array *a = s->rebuild ? &s->rebuild->output_meta[0] : &s->tensor->a;
     if (atomic_load(&storage->version) != s->version)
-        return cld_fail_null(CLD_INVALID, "%s, which %s had saved, was changed in place since",
+        return cld_fail_null(CLD_INVALID, "%s, which %s saved for backward, was changed in place since",
                              cld_describe(a), n->op->name);
     return s->rebuild ? s->rebuild->op->rebuild(s->rebuild) : cld_tensor_retain(s->tensor);
 }

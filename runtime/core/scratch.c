@@ -27,7 +27,7 @@ uint8_t *cld_scratch_reserve(cld_scratch *s, size_t bytes) {
     size_t rounded = bytes > SIZE_MAX - 63 ? 0 : (bytes + 63) & ~(size_t)63;
     uint8_t *data = rounded ? allocate(rounded) : NULL;
     if (!data)
-        return cld_fail_null(CLD_NOMEM, "out of memory: an image needs %.1f MiB to work in",
+        return cld_fail_null(CLD_NOMEM, "out of memory: an image needs %.1f MiB of working memory",
                              (double)bytes / 0x1p20);
     cld_scratch_free(s);
     s->data = data;

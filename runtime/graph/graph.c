@@ -23,7 +23,7 @@ bool cld_graph_available(const cld_backend *device) { return device->graph != NU
 bool cld_graph_capturing(void) { return current != NULL; }
 
 cld_status cld_graph_begin(const cld_backend *device) {
-    if (current) return cld_fail(CLD_INVALID, "graph: another one is being captured");
+    if (current) return cld_fail(CLD_INVALID, "graph: another graph is being captured");
     if (!device->graph) return cld_unsupported("graph", device);
     cld_graph *g = calloc(1, sizeof *g);
     if (!g) return cld_fail(CLD_NOMEM, "graph: out of memory");
@@ -43,7 +43,7 @@ cld_status cld_graph_begin(const cld_backend *device) {
 
 cld_graph *cld_graph_end(void) {
     cld_graph *g = current;
-    if (!g) return cld_fail_null(CLD_INVALID, "graph: none is being captured");
+    if (!g) return cld_fail_null(CLD_INVALID, "graph: no graph is being captured");
     current = NULL;
     g->drawn = cld_end_recorded_draws();
     cld_capture_end();
@@ -123,7 +123,7 @@ cld_status cld_graph_set(cld_tensor *input, cld_tensor *x) {
     CLD_AUTO cld_tensor *host = cld_tensor_on_host(x);
     if (!host) return cld_error_code();
     if (!cld_same_shape(&host->a, &input->a) || host->a.dtype != input->a.dtype)
-        return cld_fail(CLD_INVALID, "graph: %s for an input that is %s", cld_describe(&host->a),
+        return cld_fail(CLD_INVALID, "graph: got %s for an input that is %s", cld_describe(&host->a),
                         cld_describe(&input->a));
     return cld_tensor_from_host(input, host->a.data,
                                 (size_t)cld_numel(&host->a) * cld_dtype_size(host->a.dtype));

@@ -3,8 +3,9 @@
 #include <math.h>
 
 static cld_tensor *no_sequence(cld_scalar start, cld_scalar stop, cld_scalar step) {
-    return cld_fail_null(CLD_INVALID, "arange: from %.17g to %.17g in steps of %.17g is no finite sequence",
-                         start.d, stop.d, step.d);
+    return cld_fail_null(CLD_INVALID,
+                         "arange: from %.17g to %.17g in steps of %.17g is not a finite sequence", start.d,
+                         stop.d, step.d);
 }
 
 static cld_tensor *integer_sequence(cld_dtype dtype, int64_t start, int64_t stop, int64_t step,

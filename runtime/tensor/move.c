@@ -49,11 +49,10 @@ cld_status cld_tensor_to_host(const cld_tensor *x, void *host, size_t bytes) {
  * since the capture began. */
 static cld_status check_is_constant(const cld_tensor *x, const cld_backend *device) {
     if (!cld_capturing() || x->storage->born == cld_capture_epoch()) return CLD_OK;
-    return cld_fail(
-        CLD_INVALID,
-        "%s of the cpu: a captured graph would copy what it holds now at every replay; move it to "
-        "%s before, or make it an argument of the step",
-        cld_describe(&x->a), device->name);
+    return cld_fail(CLD_INVALID,
+                    "%s on the cpu: a captured graph would copy its present values at every replay; move it "
+                    "to %s before the capture, or make it an argument of the step",
+                    cld_describe(&x->a), device->name);
 }
 
 cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device) {
@@ -69,8 +68,8 @@ cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device) {
     } else if (device == cpu) {
         CLD_TRY_NULL(cld_tensor_to_host(dense, y->a.data, bytes));
     } else {
-        return cld_fail_null(CLD_UNSUPPORTED, "to: copy from %s to %s by way of the cpu", cld_device(x)->name,
-                             device->name);
+        return cld_fail_null(CLD_UNSUPPORTED, "to: cannot copy from %s to %s directly; copy to the cpu first",
+                             cld_device(x)->name, device->name);
     }
     return cld_tensor_steal(&y);
 }

@@ -32,8 +32,8 @@ static void *open_library(const char *path) {
             return cld_fail_null(CLD_BACKEND, "cannot load '%s': %s", path, problem);
         if (strcmp(missing, before) == 0 || !cld_load_library(missing, &found))
             return cld_fail_null(CLD_BACKEND,
-                                 "CUDA needs %s, which is not here: install it (from NVIDIA's packages or "
-                                 "Python's wheels), or name its folder in LD_LIBRARY_PATH",
+                                 "CUDA needs %s, which was not found: install it (from NVIDIA's packages or "
+                                 "Python's wheels), or add its folder to LD_LIBRARY_PATH",
                                  missing);
         snprintf(before, sizeof before, "%s", missing);
     }
@@ -44,18 +44,18 @@ static const cld_plugin *load(void) {
     char path[PATH_MAX];
     if (!cld_find_beside(path, sizeof path, LIBRARY, "CLD_CUDA_PLUGIN"))
         return cld_fail_null(CLD_UNSUPPORTED, "built without CUDA (there is no " LIBRARY
-                                              " beside the program; make builds it where nvcc is)");
+                                              " beside the program; make builds it if there is nvcc)");
     void *library = open_library(path);
     if (!library) return NULL;
     cld_plugin_entry_function entry;
     *(void **)&entry = dlsym(library, CLD_PLUGIN_ENTRY);
-    if (!entry) return cld_fail_null(CLD_BACKEND, "'%s' is no library of cldlua's devices", path);
+    if (!entry) return cld_fail_null(CLD_BACKEND, "'%s' is not a library of cldlua's devices", path);
     const cld_plugin *plugin = entry(&host);
     if (!plugin) return NULL;
     if (plugin->version != CLD_BACKEND_VERSION)
         return cld_fail_null(CLD_BACKEND,
-                             "'%s' has version %d of the contract, this program %d: build both from "
-                             "the same source",
+                             "'%s' has version %d of the device interface, but this program has %d: build "
+                             "both from the same source",
                              path, plugin->version, CLD_BACKEND_VERSION);
     return plugin;
 }
