@@ -209,15 +209,16 @@ describe("the state", function()
     local plain = cld.optim.adamw({ w, v }, { lr = 0.1 })
     local state = grouped:state_dict()
     check.fails(function() plain:load_state_dict(state) end,
-      "adamw: the state is of 2 groups of parameters, and there are 1 here")
+      "adamw: the state has 2 groups of parameters, but there are 1 here")
     state.groups = cld.tensor({ 2, 0 }, "i64")
-    check.fails(function() grouped:load_state_dict(state) end, "adamw: group 1 has 2 parameters in the state, 1 here")
+    check.fails(function() grouped:load_state_dict(state) end,
+      "adamw: group 1 has 2 parameters in the state, but 1 here")
     check.fails(function() cld.optim.sgd({ w, v }, {}):load_state_dict(plain:state_dict()) end,
       "sgd:load_state_dict: unexpected entry '[%a_]+%.%d'; expected momentum.1 to momentum.2 and skipped")
     state = plain:state_dict()
     state["step.2"] = nil
     check.fails(function() plain:load_state_dict(state) end,
-      "adamw: the count of steps of parameter 2 is missing in the state")
+      "adamw: the count of steps of parameter 2 is missing from the state")
     state["step.2"] = cld.ones(1)
     check.fails(function() plain:load_state_dict(state) end, "steps of parameter 2 is f32%[1%]; expected one integer")
   end)

@@ -360,7 +360,7 @@ describe("precision", function()
           other:load_state_dict(fresh) -- of a run in another precision
           assert.equal(65536, other.loss_scale)
           state.good_steps = nil
-          check.fails(function() other:load_state_dict(state) end, "there is only one")
+          check.fails(function() other:load_state_dict(state) end, "the state has only one of")
           state.good_steps = cld.ones(2)
           check.fails(function() other:load_state_dict(state) end, "expected a number and an integer")
         end)

@@ -250,7 +250,7 @@ describe("the vote", function()
     assert.same({ 2, 2 }, functional.vote(s, labels, good).shape)
     check.fails(function() functional.vote(s, labels, { k = 1, classes = 2 }) end, "the temperature is 0")
     check.fails(function() functional.vote(s, labels, { k = 4, classes = 2, temperature = 1 }) end,
-      "k is 4 of 3 similarities")
+      "k is 4 for 3 similarities")
     check.fails(function() functional.vote(s, labels + 2, good) end, "entry 1 of labels is 2; expected 0 to 1")
     check.fails(function() functional.vote(s, cld.zeros({ 2 }, "i64"), good) end, "expected i64 labels.*got i64%[2%]")
   end)

@@ -44,8 +44,9 @@ cld_status cld__check_temperature(const char *op, double temperature) {
 
 cld_status cld__check_eigenvectors(const char *op, int64_t eigenvectors) {
     if (eigenvectors >= 0) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: %lld eigenvectors; expected at least 1, or 0 for as many as clusters",
-                    op, (long long)eigenvectors);
+    return cld_fail(CLD_INVALID,
+                    "%s: %lld eigenvectors; expected at least 1, or 0 for as many as there are clusters", op,
+                    (long long)eigenvectors);
 }
 
 cld_status cld__check_counter(const char *op, const char *what, const cld_tensor *x, const char *other,

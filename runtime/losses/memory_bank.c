@@ -142,7 +142,7 @@ cld_tensor *cld_sample_negatives(int64_t rows, int64_t count, int64_t size, cld_
     if (!cld_slot(device, loss, sample_negatives))
         return (void)cld_unsupported("memory_bank with negatives", device), NULL;
     if (rows < 1 || rows >= 1 << 22 || count < 1 || size < 1 || size > UINT32_MAX)
-        return cld_fail_null(CLD_INVALID, "memory_bank: cannot draw %lld x %lld negatives of %lld rows",
+        return cld_fail_null(CLD_INVALID, "memory_bank: cannot draw %lld x %lld negatives from %lld rows",
                              (long long)rows, (long long)count, (long long)size);
     CLD_TRY_NULL(cld__check_counter("memory_bank", "draws", draw, "itself", draw));
     CLD_AUTO cld_tensor *out = cld_tensor_new(CLD_I64, 2, (int64_t[]){rows, count}, device);

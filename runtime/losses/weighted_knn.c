@@ -32,7 +32,9 @@ static cld_status check_vote(const cld_tensor *similarities, const cld_tensor *l
     CLD_TRY(cld__check_together(op, "similarities", similarities, "labels", labels));
     CLD_TRY(cld__check_temperature(op, p->temperature));
     if (p->k >= 1 && p->k <= similarities->a.shape[1] && p->classes >= 1) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: k is %lld of %lld similarities, and classes %lld; expected at least 1",
+    return cld_fail(CLD_INVALID,
+                    "%s: k is %lld for %lld similarities, and classes %lld; expected at least 1 of each, and "
+                    "k at most the similarities",
                     op, (long long)p->k, (long long)similarities->a.shape[1], (long long)p->classes);
 }
 

@@ -25,7 +25,7 @@ void cld_optimizer_zero_grad(cld_optimizer *s) {
 
 cld_status cld_optimizer_begin(cld_optimizer *s) {
     if (s->sum.open)
-        return closed(s, cld_fail(CLD_INVALID, "%s: begin a second time without finish", s->rule->name));
+        return closed(s, cld_fail(CLD_INVALID, "%s: begin was called twice without finish", s->rule->name));
     bool scaled = cld_get_precision() == CLD_PRECISION_FP16;
     CLD_TRY(cld__optimizer_compare(s));
     if (scaled) CLD_TRY(cld_loss_scale_start(&s->loss_scale, cld_device(s->skipped)));
@@ -105,9 +105,10 @@ static cld_status follow(cld_optimizer *s, cld_tensor *loss, double weight, bool
 }
 
 static cld_status add(cld_optimizer *s, cld_tensor *loss, double weight, bool last) {
-    if (!s->sum.open) return cld_fail(CLD_INVALID, "%s: add without begin", s->rule->name);
+    if (!s->sum.open) return cld_fail(CLD_INVALID, "%s: add was called without begin", s->rule->name);
     if (s->sum.ended)
-        return cld_fail(CLD_INVALID, "%s: add after the last loss; expected finish", s->rule->name);
+        return cld_fail(CLD_INVALID, "%s: add was called after the last loss; expected finish",
+                        s->rule->name);
     if (cld_numel(&loss->a) != 1)
         return cld_fail(CLD_INVALID, "%s: the loss is %s; expected one element", s->rule->name,
                         cld_describe(&loss->a));
@@ -153,8 +154,10 @@ static cld_status make(cld_optimizer *s, const cld_step_params *p, cld_tensor *m
 
 static cld_status finish(cld_optimizer *s, const cld_step_params *p) {
     cld_tensor *made = s->sum.made;
-    if (!s->sum.open) return cld_fail(CLD_INVALID, "%s: finish without begin", s->rule->name);
-    if (!made) return cld_fail(CLD_INVALID, "%s: finish, but no loss was added since begin", s->rule->name);
+    if (!s->sum.open) return cld_fail(CLD_INVALID, "%s: finish was called without begin", s->rule->name);
+    if (!made)
+        return cld_fail(CLD_INVALID, "%s: finish was called, but no loss was added since begin",
+                        s->rule->name);
     CLD_TRY(cld__optimizer_check_step(s, p));
     CLD_TRY(is_skipped(made) ? skip(s, p) : make(s, p, made));
     CLD_TRY(count_skipped(s, made));

@@ -10,7 +10,8 @@ static cld_status compare(const char *name, const uint64_t *all, int count, int 
                 return cld_fail(
                     CLD_INVALID,
                     "%s: parameter %d is not the same on rank 0 and on rank %d before the first step: "
-                    "all ranks must make the same network, from the same seed and as many random numbers",
+                    "all ranks must make the same network, from the same seed, after the same number of "
+                    "random draws",
                     name, i + 1, rank);
     return CLD_OK;
 }
@@ -25,8 +26,8 @@ cld_status cld_check_params_alike(const char *name, cld_tensor *const *params, i
     if (status == CLD_OK)
         status = cld_gather_bytes((unsigned char **)&all, ends, own, (size_t)count * sizeof *own);
     if (status == CLD_OK && ends[world - 1] != (size_t)world * (size_t)count * sizeof *own)
-        status = cld_fail(CLD_INVALID, "%s: the ranks' numbers of parameters differ; this one has %d", name,
-                          count);
+        status = cld_fail(CLD_INVALID, "%s: the ranks have different numbers of parameters; this one has %d",
+                          name, count);
     if (status == CLD_OK) status = compare(name, all, count, world);
     free(own);
     free(all);

@@ -244,8 +244,8 @@ cld_status cld__optimizer_check_step(const cld_optimizer *s, const cld_step_para
                         cld_describe(&p->lr_tensor->a));
     for (int g = 0; g < s->group_count && !p->lr_tensor; g++)
         if (isnan(cld_optimizer_rate(s, &s->groups[g], p->lr)))
-            return cld_fail(CLD_INVALID, "%s: no learning rate; give lr when it is made, or to the step",
-                            name);
+            return cld_fail(CLD_INVALID,
+                            "%s: no learning rate; give lr when the optimizer is made, or to the step", name);
     return CLD_OK;
 }
 
@@ -325,7 +325,7 @@ cld_status cld__optimizer_compare(cld_optimizer *s) {
 
 cld_status cld_optimizer_step(cld_optimizer *s, const cld_step_params *p) {
     if (s->sum.open)
-        return cld_fail(CLD_INVALID, "%s: step between begin and finish; it is finish that makes the step",
+        return cld_fail(CLD_INVALID, "%s: step was called between begin and finish; finish makes the step",
                         s->rule->name);
     for (int i = 0; i < s->count; i++)
         if (s->params[i]->grad && s->params[i]->grad->loss_scaled)

@@ -28,8 +28,8 @@ static bool is_integer(const cld_tensor *t) {
 static cld_status check_scale(const char *name, const cld_tensor *scale, const cld_tensor *good) {
     if (!scale && !good) return CLD_OK;
     if (!scale || !good)
-        return cld_fail(CLD_INVALID, "%s: of the loss scale and its count of good steps there is only one",
-                        name);
+        return cld_fail(CLD_INVALID,
+                        "%s: the state has only one of the loss scale and its count of good steps", name);
     if (cld_numel(&scale->a) == 1 && cld_dtype_is_float(scale->a.dtype) && is_integer(good)) return CLD_OK;
     return cld_fail(
         CLD_INVALID,
@@ -48,11 +48,11 @@ static cld_status check_groups(const cld_optimizer *s, const cld_tensor *groups)
     if (!dense) return cld_error_code();
     const int64_t *counts = dense->a.data;
     if (dense->a.shape[0] != s->group_count)
-        return cld_fail(CLD_INVALID, "%s: the state is of %lld groups of parameters, and there are %d here",
+        return cld_fail(CLD_INVALID, "%s: the state has %lld groups of parameters, but there are %d here",
                         name, (long long)dense->a.shape[0], s->group_count);
     for (int g = 0; g < s->group_count; g++)
         if (counts[g] != s->groups[g].count)
-            return cld_fail(CLD_INVALID, "%s: group %d has %lld parameters in the state, %d here", name,
+            return cld_fail(CLD_INVALID, "%s: group %d has %lld parameters in the state, but %d here", name,
                             g + 1, (long long)counts[g], s->groups[g].count);
     return CLD_OK;
 }
@@ -68,7 +68,7 @@ static cld_status check_steps(const cld_optimizer *s, int i, const cld_tensor *g
     cld_counting counting = cld_optimizer_counting(s, i);
     if (!given && counting != CLD_COUNT_ALL) return CLD_OK;
     if (!given)
-        return cld_fail(CLD_INVALID, "%s: the count of steps of parameter %d is missing in the state",
+        return cld_fail(CLD_INVALID, "%s: the count of steps of parameter %d is missing from the state",
                         s->rule->name, i + 1);
     if (!is_integer(given))
         return cld_fail(CLD_INVALID, "%s: the count of steps of parameter %d is %s; expected one integer",
