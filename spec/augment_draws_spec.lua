@@ -133,7 +133,7 @@ describe("a crop of fixed size", function()
   it("says that a narrow image would grow too long", function()
     local a = list { augment.resize { size = 256 }, augment.center_crop { size = 224 } }
     check.fails(function() a:draw({}, 1, 100000) end,
-      "augment: step 1, resize: an image of 1 x 100000 would be 256 x 25600000 then; at most 16777216")
+      "augment: step 1, resize: an image of 1 x 100000 would become 256 x 25600000; at most 16777216")
     check.fails(function() list { augment.resize { size = 256 } }:draw({}, 1, 10000) end,
       "augment: an image of 1 x 10000 becomes one of 655360000 pixels; at most 178956970")
   end)
@@ -250,7 +250,7 @@ describe("gaussian_blur", function()
   end)
   it("says that the view is smaller than its taps", function()
     check.fails(function() list { augment.resize { size = { 40, 11 } }, augment.gaussian_blur { taps = 23 } } end,
-      "augment: step 2, gaussian_blur: 23 taps need at least 12 pixels a side; the image is 40 x 11 by then")
+      "augment: step 2, gaussian_blur: 23 taps need at least 12 pixels per side; the image is 40 x 11 by then")
   end)
 end)
 

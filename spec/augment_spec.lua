@@ -120,7 +120,7 @@ describe("a list of steps", function()
 
   it("says that the size depends on the image", function()
     check.fails(function() list { augment.resize { size = 256 } }:size() end,
-      "augment_spec.lua:%d+: augment: views would differ in size as the images do: add random_resized_crop")
+      "augment_spec.lua:%d+: augment: the views would differ in size, as the images do: add random_resized_crop")
   end)
 
   it("tells mean and std", function()
@@ -315,9 +315,9 @@ describe("a mistake", function()
     fails(function() list { augment.erasing() } end, "augment: step 1, erasing: .* put it after normalize{mean, std}")
     local identity = augment.normalize { mean = 0, std = 1 }
     fails(function() list { identity, augment.flip() } end,
-      "augment: step 2, flip: it works on 8%-bit pixels, which step 1, normalize, has made numbers")
+      "augment: step 2, flip: it works on 8%-bit pixels, which step 1, normalize, turns into floats")
     local small = augment.jigsaw { size = 2 }
-    fails(function() list { small, small } end, "augment: step 2, jigsaw: there is one before it")
+    fails(function() list { small, small } end, "augment: step 2, jigsaw: there is already one before it")
   end)
 
   it("is a nil between steps", function()

@@ -22,7 +22,7 @@ static cld_status check(const double *numbers) {
 static cld_status size(const double *numbers, int *height, int *width) {
     int radius = radius_of(numbers);
     if (*height == 0 || *width == 0 || (*height > radius && *width > radius)) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%d taps need at least %d pixels a side; the image is %d x %d by then",
+    return cld_fail(CLD_INVALID, "%d taps need at least %d pixels per side; the image is %d x %d by then",
                     2 * radius + 1, radius + 1, *height, *width);
 }
 
@@ -51,7 +51,7 @@ static cld_status draw(cld_draw *d, const double *numbers, cld_philox *rng) {
 const cld_view_kind cld_kind_gaussian_blur = {
     .name = "gaussian_blur",
     .stream = 8,
-    .help = "Gaussian blur: Pillow's, or of a few taps",
+    .help = "Gaussian blur: Pillow's, or with a few taps",
     .settings = settings,
     .check = check,
     .size = size,

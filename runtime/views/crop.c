@@ -82,10 +82,10 @@ static cld_status resized(const double *numbers, int *height, int *width) {
     int64_t h = *height <= *width ? shorter : shorter * *height / *width;
     int64_t w = *height <= *width ? shorter * *width / *height : shorter;
     if (h > LONGEST || w > LONGEST)
-        return cld_fail(
-            CLD_INVALID,
-            "an image of %d x %d would be %lld x %lld then; at most %d: give size = {height, width}", *height,
-            *width, (long long)h, (long long)w, LONGEST);
+        return cld_fail(CLD_INVALID,
+                        "an image of %d x %d would become %lld x %lld; at most %d is allowed: give size = "
+                        "{height, width}",
+                        *height, *width, (long long)h, (long long)w, LONGEST);
     *height = (int)h;
     *width = (int)w;
     return CLD_OK;
@@ -113,7 +113,7 @@ const cld_view_kind cld_kind_resize = {
 /* ---- center_crop --------------------------------------------------------------------------------------- */
 
 static const cld_setting center_settings[] = {
-    {"size", CLD_SETTING_SIZE, {NAN, NAN}, 1, SIDE, NULL, "in pixels; black around an image that is smaller"},
+    {"size", CLD_SETTING_SIZE, {NAN, NAN}, 1, SIDE, NULL, "in pixels; a smaller image gets a black border"},
     {.name = NULL},
 };
 
@@ -143,7 +143,7 @@ const cld_view_kind cld_kind_center_crop = {
 enum { PADDING = 2 };
 static const cld_setting random_settings[] = {
     {"size", CLD_SETTING_SIZE, {NAN, NAN}, 1, SIDE, NULL, "in pixels"},
-    {"padding", CLD_SETTING_INTEGER, {0}, 0, SIDE, NULL, "black pixels on every side before it is cut"},
+    {"padding", CLD_SETTING_INTEGER, {0}, 0, SIDE, NULL, "black pixels added on every side before the cut"},
     {.name = NULL},
 };
 
@@ -164,7 +164,7 @@ static cld_status draw_random(cld_draw *d, const double *numbers, cld_philox *rn
 const cld_view_kind cld_kind_random_crop = {
     .name = "random_crop",
     .stream = 4,
-    .help = "a part of fixed size; black around an image that is smaller",
+    .help = "a part of fixed size; a smaller image gets a black border",
     .settings = random_settings,
     .size = fixed_size,
     .instructions = 2,

@@ -6,7 +6,7 @@ static const cld_setting settings[] = {
     {.name = "p", .form = CLD_SETTING_PROBABILITY, .defaults = {0.5}, .help = "probability"},
     {"area", CLD_SETTING_RANGE, {0.02, 0.33}, CLD_ABOVE_ZERO, 1, NULL, "the erased share of the view"},
     {"ratio", CLD_SETTING_RANGE, {0.3, 3.3}, CLD_ABOVE_ZERO, 100, NULL, "its height / width"},
-    {"value", CLD_SETTING_CHANNELS, {0, 0, 0}, -1e6, 1e6, NULL, "what is there then, as a normalized value"},
+    {"value", CLD_SETTING_CHANNELS, {0, 0, 0}, -1e6, 1e6, NULL, "the new value there, normalized"},
     {.name = NULL},
 };
 

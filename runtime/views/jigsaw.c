@@ -38,7 +38,7 @@ static cld_status draw(cld_draw *d, const double *numbers, cld_philox *rng) {
 const cld_view_kind cld_kind_jigsaw = {
     .name = "jigsaw",
     .stream = 12,
-    .help = "nine patches: nine images of one",
+    .help = "nine patches: nine images from one",
     .settings = settings,
     .size = size,
     .images = GRID * GRID,

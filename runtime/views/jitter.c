@@ -3,10 +3,10 @@
 #include "runtime/views/kinds.h"
 
 static const cld_setting jitter_settings[] = {
-    {"brightness", CLD_SETTING_FACTOR, {1, 1}, 0, 11, NULL, "factor: 0.4 is 0.6 to 1.4"},
+    {"brightness", CLD_SETTING_FACTOR, {1, 1}, 0, 11, NULL, "factor: 0.4 means 0.6 to 1.4"},
     {"contrast", CLD_SETTING_FACTOR, {1, 1}, 0, 11, NULL, "factor"},
     {"saturation", CLD_SETTING_FACTOR, {1, 1}, 0, 11, NULL, "factor"},
-    {"hue", CLD_SETTING_SHIFT, {0, 0}, -0.5, 0.5, NULL, "shift in turns of the circle: 0.1 is -0.1 to 0.1"},
+    {"hue", CLD_SETTING_SHIFT, {0, 0}, -0.5, 0.5, NULL, "in turns of the circle: 0.1 means -0.1 to 0.1"},
     {.name = "p", .form = CLD_SETTING_PROBABILITY, .defaults = {1}, .help = "probability of all four"},
     {.name = NULL},
 };

@@ -50,9 +50,10 @@ static cld_status check_place(const cld_program *p, int i, int normalized) {
         return cld_fail(CLD_INVALID, "it works on normalized views: put it after normalize{mean, std}");
     default:
         if (normalized < 0) return CLD_OK;
-        return cld_fail(CLD_INVALID,
-                        "it works on 8-bit pixels, which step %d, %s, has made numbers: put it before that",
-                        normalized + 1, p->step[normalized].kind->name);
+        return cld_fail(
+            CLD_INVALID,
+            "it works on 8-bit pixels, which step %d, %s, turns into floats: put it before that step",
+            normalized + 1, p->step[normalized].kind->name);
     }
 }
 
@@ -77,8 +78,10 @@ cld_status cld_program_finish(cld_program *p) {
         CLD_TRY(in_step(p, i, check_place(p, i, normalized)));
         if (kind->place == CLD_STEP_NORMALIZES) normalized = i;
         if (kind->images > 1 && p->images > 1)
-            return in_step(p, i,
-                           cld_fail(CLD_INVALID, "there is one before it; a view is cut into patches once"));
+            return in_step(
+                p, i,
+                cld_fail(CLD_INVALID,
+                         "there is already one before it; a view can be cut into patches only once"));
         if (kind->images > 1) p->images = kind->images;
         p->instructions += kind->instructions;
         p->occurrence[i] = 0;
@@ -93,7 +96,7 @@ cld_status cld_program_size(const cld_program *p, int image_height, int image_wi
     *width = image_width;
     CLD_TRY(follow_size(p, height, width));
     if (*height < 1 || *width < 1)
-        return cld_fail(CLD_INVALID, "augment: views would differ in size as the images do: add "
+        return cld_fail(CLD_INVALID, "augment: the views would differ in size, as the images do: add "
                                      "random_resized_crop{size}, resize{size = {height, width}}, "
                                      "center_crop{size} or random_crop{size}");
     return CLD_OK;

@@ -11,7 +11,7 @@ static const cld_setting settings[] = {
     {"m", CLD_SETTING_NUMBER, {10}, 0, MAGNITUDE, NULL, "mean magnitude, 0 to 10"},
     {"mstd", CLD_SETTING_NUMBER, {0.5}, 0, 100, NULL, "its standard deviation"},
     {.name = "p", .form = CLD_SETTING_PROBABILITY, .defaults = {0.5}, .help = "probability of each op drawn"},
-    {"fill", CLD_SETTING_CHANNELS, {124, 116, 104}, 0, 255, NULL, "level beside a turned or shifted image"},
+    {"fill", CLD_SETTING_CHANNELS, {124, 116, 104}, 0, 255, NULL, "level around a rotated or shifted image"},
     {.name = NULL},
 };
 
@@ -95,7 +95,7 @@ static cld_status draw(cld_draw *d, const double *numbers, cld_philox *rng) {
 const cld_view_kind cld_kind_rand_augment = {
     .name = "rand_augment",
     .stream = 10,
-    .help = "n random ones of 15 ops",
+    .help = "n random ops out of 15",
     .settings = settings,
     .instructions = MAX_OPS,
     .draw = draw,
