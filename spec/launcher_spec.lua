@@ -138,13 +138,13 @@ describe("the error of a launch", function()
 
   it("by srun without PMIx names the right one", function()
     assert.equal("srun has started 8 processes of this program, but they do not find each other: its MPI, Open MPI"
-      .. " 4.1.4, was told nothing of the others. Start them with `srun --mpi=pmix`; `srun --mpi=list` shows whether"
-      .. " this Slurm has pmix. Where it has not, use mpirun inside the job\n", rank(srun(), "apart").err)
+      .. " 4.1.4, was not told about the others. Start them with `srun --mpi=pmix`; `srun --mpi=list` shows whether"
+      .. " this Slurm has pmix. If it does not, use mpirun inside the job\n", rank(srun(), "apart").err)
   end)
 
   it("by another MPI's mpirun names the program's own", function()
-    assert.equal("mpirun has started 4 processes of this program, but they do not find each other: the program has"
-      .. " Open MPI 4.1.4, and this mpirun is another MPI's. Start it with the mpirun of Open MPI 4.1.4 (`mpirun"
-      .. " --version` says whose it is)\n", rank({ PMI_RANK = "2", PMI_SIZE = "4" }, "apart").err)
+    assert.equal("mpirun has started 4 processes of this program, but they do not find each other: the program uses"
+      .. " Open MPI 4.1.4, and this mpirun belongs to another MPI. Start it with the mpirun of Open MPI 4.1.4"
+      .. " (`mpirun --version` says whose it is)\n", rank({ PMI_RANK = "2", PMI_SIZE = "4" }, "apart").err)
   end)
 end)

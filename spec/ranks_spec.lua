@@ -247,7 +247,8 @@ describe("ranks", function()
           batch_norm = function() local _ = nn.batch_norm1d(3)(x) end,
         } do
           local text = select(2, pcall(call))
-          assert(text:find("script.lua:%d+: " .. name .. ": 4 images on this rank, which has [56] of the batch"), text)
+          local said = ": got 4 images on this rank; expected its [56] of the batch"
+          assert(text:find("script.lua:%d+: " .. name .. said), text)
         end
       end]])
   end)

@@ -79,7 +79,7 @@ describe("the watch over ranks", function()
     end)
 
     it(("names rank %d when it stands still, which leaves without a word if it wakes up"):format(rank), function()
-      breaks("wake", 3, rank, ("^cldlua: rank %d on %%S+ has not been heard of for %s"):format(rank, seconds))
+      breaks("wake", 3, rank, ("^cldlua: rank %d on %%S+ has not been heard from for %s"):format(rank, seconds))
     end)
 
     it(("names rank %d when its main thread hangs"):format(rank), function()

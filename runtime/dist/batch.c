@@ -50,10 +50,11 @@ cld_status cld_images_of_batch(cld_batch_share *out, const char *op, int64_t ima
             .split = true, .total = images * r.world, .begin = images * r.rank, .rows = images};
         return CLD_OK;
     }
-    return cld_fail(CLD_INVALID,
-                    "%s: %lld images on this rank, which has %lld of the batch of %lld that is split over %d "
-                    "ranks; expected these. Rows that all ranks have alike go under cld.dist.whole_batch()",
-                    op, (long long)images, (long long)at_hand.rows, (long long)at_hand.total, r.world);
+    return cld_fail(
+        CLD_INVALID,
+        "%s: got %lld images on this rank; expected its %lld of the batch of %lld, which is split over %d "
+        "ranks. For rows that are the same on all ranks, use cld.dist.whole_batch()",
+        op, (long long)images, (long long)at_hand.rows, (long long)at_hand.total, r.world);
 }
 
 bool cld_batch_spans(const cld_batch_share *share, int64_t block) {

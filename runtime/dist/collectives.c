@@ -146,10 +146,11 @@ static void take_off(flight *f) {
 static cld_status check_list(const char *op, cld_tensor *const *xs, int count) {
     for (int i = 0; i < count; i++) {
         if (xs[i]->a.dtype == xs[0]->a.dtype && cld_device(xs[i]) == cld_device(xs[0])) continue;
-        return cld_fail(CLD_INVALID,
-                        "%s: a list of tensors has one dtype and one device, got %s on %s and %s on %s", op,
-                        cld_describe(&xs[0]->a), cld_device(xs[0])->name, cld_describe(&xs[i]->a),
-                        cld_device(xs[i])->name);
+        return cld_fail(
+            CLD_INVALID,
+            "%s: the tensors of a list must share a dtype and a device, got %s on %s and %s on %s", op,
+            cld_describe(&xs[0]->a), cld_device(xs[0])->name, cld_describe(&xs[i]->a),
+            cld_device(xs[i])->name);
     }
     return CLD_OK;
 }
@@ -267,7 +268,8 @@ cld_tensor *cld_reduce_scatter(cld_tensor *x) {
     int64_t shape[CLD_MAX_DIMS];
     memcpy(shape, x->a.shape, sizeof shape);
     if (x->a.ndim == 0 || shape[0] % world != 0)
-        return cld_fail_null(CLD_INVALID, "reduce_scatter: %s has not as many rows for each of %d ranks",
+        return cld_fail_null(CLD_INVALID,
+                             "reduce_scatter: the rows of %s cannot be split equally over %d ranks",
                              cld_describe(&x->a), world);
     shape[0] /= world;
     if (cld_dist_alone()) return cld_tensor_cast(x, x->a.dtype);
@@ -360,7 +362,7 @@ cld_tensor *cld_all_to_all(cld_tensor *x, const int64_t *sent, const int64_t *re
     int64_t shape[CLD_MAX_DIMS];
     memcpy(shape, x->a.shape, sizeof shape);
     if (x->a.ndim == 0 || shape[0] != sum_of(sent))
-        return cld_fail_null(CLD_INVALID, "all_to_all: %s has not the %lld rows that are to be sent",
+        return cld_fail_null(CLD_INVALID, "all_to_all: %s does not have the %lld rows to be sent",
                              cld_describe(&x->a), (long long)sum_of(sent));
     shape[0] = sum_of(received);
     CLD_AUTO cld_tensor *in = cld_tensor_contiguous(x);

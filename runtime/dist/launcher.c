@@ -134,13 +134,12 @@ cld_status cld_launcher_apart(const cld_launcher *l, const char *library) {
     if (strcmp(l->name, "srun") == 0)
         return cld_fail(
             CLD_INVALID,
-            "%s, but they do not find each other: its MPI, %s, was told nothing of the others. Start "
-            "them with `srun --mpi=pmix`; `srun --mpi=list` shows whether this Slurm has pmix. Where "
-            "it has not, use mpirun inside the job",
+            "%s, but they do not find each other: its MPI, %s, was not told about the others. Start "
+            "them with `srun --mpi=pmix`; `srun --mpi=list` shows whether this Slurm has pmix. If it does "
+            "not, use mpirun inside the job",
             text, library);
-    return cld_fail(
-        CLD_INVALID,
-        "%s, but they do not find each other: the program has %s, and this mpirun is another MPI's. "
-        "Start it with the mpirun of %s (`mpirun --version` says whose it is)",
-        text, library, library);
+    return cld_fail(CLD_INVALID,
+                    "%s, but they do not find each other: the program uses %s, and this mpirun belongs to "
+                    "another MPI. Start it with the mpirun of %s (`mpirun --version` says whose it is)",
+                    text, library, library);
 }

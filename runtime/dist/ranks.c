@@ -45,12 +45,12 @@ static const cld_comm_plugin *load(const cld_launcher *l) {
     cld_comm_entry_function entry;
     *(void **)&entry = dlsym(library, CLD_COMM_ENTRY);
     const cld_comm_plugin *plugin = entry ? entry(&host) : NULL;
-    if (!plugin) return cld_fail_null(CLD_BACKEND, "'%s' is no library of cldlua's collectives", path);
+    if (!plugin) return cld_fail_null(CLD_BACKEND, "'%s' is not a library of cldlua's collectives", path);
     if (plugin->version != CLD_BACKEND_VERSION)
-        return cld_fail_null(CLD_BACKEND,
-                             "'%s' has version %d of the contract, this program %d: build both from the same "
-                             "source",
-                             path, plugin->version, CLD_BACKEND_VERSION);
+        return cld_fail_null(
+            CLD_BACKEND,
+            "'%s' has version %d of the interface, but this program has %d: build both from the same source",
+            path, plugin->version, CLD_BACKEND_VERSION);
     return plugin;
 }
 

@@ -201,7 +201,7 @@ cld_status cld_watch_listen(cld_watch_address *mine) {
     memset(mine, 0, sizeof *mine);
     cld__watch_whereabouts(mine);
     if (getrandom(&mine->key, sizeof mine->key, 0) != sizeof mine->key)
-        return cld_fail(CLD_BACKEND, "ranks: the system gives no random numbers: %s", strerror(errno));
+        return cld_fail(CLD_BACKEND, "ranks: cannot get random numbers from the system: %s", strerror(errno));
     w.listener = cld__watch_listener(&mine->port);
     if (w.listener < 0)
         return cld_fail(CLD_BACKEND, "ranks: no TCP port can be opened for the heartbeat: %s",
@@ -254,7 +254,7 @@ static cld_status prepare(const cld_watch_settings *s) {
     w.polled = calloc((size_t)w.capacity + 2, sizeof *w.polled);
     w.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!w.addresses || !w.peers || !w.links || !w.polled || w.wake < 0)
-        return cld_fail(CLD_NOMEM, "ranks: no memory for the connections of %d ranks", s->world);
+        return cld_fail(CLD_NOMEM, "ranks: out of memory for the connections of %d ranks", s->world);
     memcpy(w.addresses, s->addresses, world * sizeof *w.addresses);
     pthread_mutex_init(&w.lock, NULL);
     cld_condition_init(&w.changed);
@@ -280,7 +280,8 @@ cld_status cld_watch_start(const cld_watch_settings *s) {
     if (s->world == 1) return release(), CLD_OK;
     cld_status status = prepare(s);
     int refused = status == CLD_OK ? cld_start_worker(&thread, keep_watch, NULL) : 0;
-    if (refused) status = cld_fail(CLD_NOMEM, "ranks: no thread for the heartbeat: %s", strerror(refused));
+    if (refused)
+        status = cld_fail(CLD_NOMEM, "ranks: cannot start a thread for the heartbeat: %s", strerror(refused));
     if (status != CLD_OK) return release(), status;
     running = true;
     take_signals();
@@ -292,7 +293,7 @@ cld_status cld_watch_start(const cld_watch_settings *s) {
     stop();
     const cld_watch_address *to = &s->addresses[0];
     return cld_fail(CLD_BACKEND,
-                    "ranks: rank %d does not reach rank 0 on %s (%s, TCP port %d) for the heartbeat: the "
+                    "ranks: rank %d cannot reach rank 0 on %s (%s, TCP port %d) for the heartbeat: the "
                     "machines of a job "
                     "must be able to connect to each other by TCP on any port",
                     s->rank, to->host, to->numbers[0], to->port);

@@ -102,10 +102,10 @@ size_t cld__watch_words(const cld_watch_state *w, const cld_watch_report *report
                    w->timeout);
         break;
     case CLD_WATCH_SILENT:
-        cld_format(line, size,
-                   "%s has not been heard of for %g s (stopped, or its machine or the network is gone)" GO_ON
-                   "\n",
-                   who, w->peers[rank].joined || rank < w->rank ? w->silence : CLD_WATCH_JOIN);
+        cld_format(
+            line, size,
+            "%s has not been heard from for %g s (stopped, or its machine or the network is gone)" GO_ON "\n",
+            who, w->peers[rank].joined || rank < w->rank ? w->silence : CLD_WATCH_JOIN);
         break;
     case CLD_WATCH_DIED:
         snprintf(line, size,

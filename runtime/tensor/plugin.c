@@ -54,7 +54,7 @@ static const cld_plugin *load(void) {
     if (!plugin) return NULL;
     if (plugin->version != CLD_BACKEND_VERSION)
         return cld_fail_null(CLD_BACKEND,
-                             "'%s' has version %d of the device interface, but this program has %d: build "
+                             "'%s' has version %d of the interface, but this program has %d: build "
                              "both from the same source",
                              path, plugin->version, CLD_BACKEND_VERSION);
     return plugin;

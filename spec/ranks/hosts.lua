@@ -132,7 +132,7 @@ cases["a machine is cut off"] = function(self, training)
   local job = self:start(training)
   if not wait_for_steps(job) then return failed("did not begin", job) end
   self:on(2, "ip link set wire down")
-  local problem = ends(self, training, job, "^cldlua: rank [23] on cld%-two has not been heard of", SILENCE)
+  local problem = ends(self, training, job, "^cldlua: rank [23] on cld%-two has not been heard from", SILENCE)
   self:on(2, "ip link set wire up")
   self:kill_all(2) -- mpirun's daemon there
   return problem
@@ -145,7 +145,7 @@ cases["a machine stands still"] = function(self, training)
   for _, pid in ipairs(stopped) do os.execute(("kill -STOP %s"):format(pid)) end
   jobs.sleep(TIMEOUT + 5)
   for _, pid in ipairs(stopped) do os.execute(("kill -CONT %s 2>/dev/null"):format(pid)) end
-  return ends(self, training, job, "^cldlua: rank [23] on cld%-two has not been heard of", 0)
+  return ends(self, training, job, "^cldlua: rank [23] on cld%-two has not been heard from", 0)
 end
 
 -- netem is not in every kernel, so the link is made narrow.
