@@ -93,7 +93,7 @@ describe("check_data", function()
     it("a link to nothing and a FIFO, and reads the rest", function()
       write "cat/1.jpg"
       shell(("ln -s nowhere '%s/cat/2.jpg'; mkfifo '%s/cat/3.jpg'"):format(data, data))
-      finds(1, "images +1\n", "cat/2.jpg: a link to something that is not there", "cat/3.jpg: not a regular file",
+      finds(1, "images +1\n", "cat/2.jpg: a link whose target does not exist", "cat/3.jpg: not a regular file",
         "\n2 things are bad")
     end)
     it("a loop of links, and reads the rest", function()
@@ -109,7 +109,7 @@ describe("check_data", function()
     it("images beside class folders, and reads both", function()
       write "1.jpg"
       write "cat/2.jpg"
-      finds(1, "images +2\n", "images lie both at its top")
+      finds(1, "images +2\n", "there are images both at its top")
     end)
     it("splits of different classes", function()
       write "train/a/1.jpg"

@@ -96,13 +96,13 @@ describe("CIFAR of other writers", function()
 
   local integers = "'labels' should be a list of 2 integers; "
   local wrong_labels = {
-    ["floats"] = { "\x80\2]G\0\0\0\0\0\0\0\0aG\0\0\0\0\0\0\0\0a.", "of entry 0, it is a number" },
-    ["words"] = { "\x80\2]K\3aU\1xa.", "of entry 1, it is a string" },
-    ["bools"] = { "\x80\2]\x88a\x89a.", "of entry 0, it is a bool" },
+    ["floats"] = { "\x80\2]G\0\0\0\0\0\0\0\0aG\0\0\0\0\0\0\0\0a.", "entry 0: it is a number" },
+    ["words"] = { "\x80\2]K\3aU\1xa.", "entry 1: it is a string" },
+    ["bools"] = { "\x80\2]\x88a\x89a.", "entry 0: it is a bool" },
     ["three integers"] = { "\x80\2](K\0K\0K\0e.", "it is a list of 3" },
     ["nothing"] = { "\x80\2N.", "it is None" },
     ["a class"] = { "\x80\2cos\nsystem\nU\2ls\x85R.", "it uses 'os.system', .* %(nothing was run%)" },
-    ["integers of 16 bytes"] = { "\x80\2]\x8a\x10" .. ("\1"):rep(16) .. "aK\1a.", "of entry 0, it is a number" },
+    ["integers of 16 bytes"] = { "\x80\2]\x8a\x10" .. ("\1"):rep(16) .. "aK\1a.", "entry 0: it is a number" },
     ["a dictionary"] = { "\x80\2}.", "it is a dictionary" },
   }
   for what, case in pairs(wrong_labels) do
@@ -286,7 +286,7 @@ describe("CIFAR of other writers", function()
 
     it("that is a link to nothing is said to be one", function()
       link("nowhere", root .. "/link")
-      none_of("CIFAR%-10: cannot read the folder '.*/link': it is a link to something that is not there",
+      none_of("CIFAR%-10: cannot read the folder '.*/link': it is a link whose target does not exist",
         root .. "/link")
     end)
 
@@ -298,7 +298,7 @@ describe("CIFAR of other writers", function()
     it("of the files that is a link to nothing is said to be one", function()
       os.rename(folder, root .. "/moved")
       link("nowhere", folder)
-      none_of "CIFAR%-10: cannot read the folder '.*/cifar%-10%-batches%-py': it is a link to something"
+      none_of "CIFAR%-10: cannot read the folder '.*/cifar%-10%-batches%-py': it is a link whose target"
     end)
 
     it("of the files that is a file is said to be one", function()
@@ -353,7 +353,7 @@ describe("CIFAR of other writers", function()
     it("with a file that is a link to nothing names the file", function()
       os.remove(folder .. "/data_batch_3")
       link("nowhere", folder .. "/data_batch_3")
-      none_of "CIFAR%-10: cannot read '.*/data_batch_3': it is a link to something that is not there"
+      none_of "CIFAR%-10: cannot read '.*/data_batch_3': it is a link whose target does not exist"
     end)
 
     it("with a file that is a folder names the file", function()

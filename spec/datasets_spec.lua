@@ -128,7 +128,7 @@ describe("a data set", function()
       assert(os.execute("rm -r " .. root .. "/Kitchen-HC/test"))
       fails(function() data.kitchen_hc { root = root, split = "test" } end, "Kitchen%-HC: no %w+ split")
       assert(os.execute(("cd %s/Kitchen-HC/train && mv mug/* . && rm -r mug bowl"):format(root)))
-      fails(function() data.kitchen_hc { root = root } end, "/train: no images in it, which has no sub%-folders")
+      fails(function() data.kitchen_hc { root = root } end, "/train: no images in it, and no sub%-folders")
       fails(function() data.kitchen_hc { root = root, split = "all" } end,
         "split must be one of train, test, val, got 'all'")
     end)

@@ -98,7 +98,7 @@ describe("the input of", function()
     end)
 
     it("images beside class folders, of which --layout tells what they are", function()
-      fails(train "mixed", "images lie both at its top .* and in sub%-folders")
+      fails(train "mixed", "there are images both at its top .* and in sub%-folders")
       trains(train("mixed", "--layout", "plain"), "/mixed: 6 training images\n")
       trains(train("mixed", "--layout", "classes"), "/mixed: 3 training images\n")
     end)

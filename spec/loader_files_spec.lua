@@ -246,7 +246,7 @@ describe("a loader of files", function()
     damage("a", "02.jpg")
     local l = loader(one, { batch_size = 2, views = views, max_bad = 1 })
     check.fails(function() quiet(function() collect(l) end) end,
-      "image %d and 100 others in its place cannot be read; the last is .*/a/02.jpg")
+      "image %d and 100 others tried in its place cannot be read; the last is .*/a/02.jpg")
   end)
 
   it("replaces files that are gone, changed or no files", function()

@@ -408,19 +408,19 @@ describe("a tar archive", function()
     it("refuses classes in a layout without any", function()
       make { ["a/1.jpg"] = "" }
       sh "tar -cf x.tar a"
-      check.fails(function() listed { classes = { "a" }, layout = "plain" } end, "a layout without any")
+      check.fails(function() listed { classes = { "a" }, layout = "plain" } end, "a layout without classes")
     end)
     it("wants to be told which split", function()
       make { ["train/a/1.jpg"] = "", ["train/b/2.jpg"] = "", ["val/a/3.jpg"] = "" }
       sh "tar -cf x.tar train val"
-      check.fails(listed, "it holds splits, of which '%a+' is one: say which")
+      check.fails(listed, "it holds several splits, such as '%a+': choose one")
       assert.same({ "a", "b" }, listed({ inside = "train" }):class_names())
       check.fails(function() listed { inside = "test" } end, "no images in that folder of it")
     end)
     it("with images at the top and in folders is an error", function()
       make { ["1.jpg"] = "", ["b/2.jpg"] = "" }
       sh "tar -cf x.tar 1.jpg b"
-      check.fails(listed, "images lie both at its top %('1.jpg'%) and in folders %('b/2.jpg'%)")
+      check.fails(listed, "there are images both at its top %('1.jpg'%) and in folders %('b/2.jpg'%)")
       assert.equal(1, #listed { layout = "classes" })
     end)
     it("takes the last of a name", function()
@@ -452,7 +452,7 @@ describe("a tar archive", function()
         [("1"):rep(100)] = "long" } do
         it("refuses a label that is " .. what, function()
           archive(member("1.jpg", "x") .. member("1.cls", text) .. finish)
-          check.fails(listed, "'1.cls' is no label: expected a number from 0 to 999999")
+          check.fails(listed, "'1.cls' is not a label: expected a number from 0 to 999999")
         end)
       end
       it("names an image without a label", function()

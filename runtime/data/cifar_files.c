@@ -66,7 +66,7 @@ static int look(const char *path, struct stat *facts, bool *dangling) {
 
 static cld_status cannot_read(const cld_cifar_format *f, const char *what, const char *path, int reason) {
     return cld_fail(CLD_IO, "%s: cannot read %s'%s': %s", f->title, what, path,
-                    reason == ENOENT    ? "it is a link to something that is not there"
+                    reason == ENOENT    ? "it is a link whose target does not exist"
                     : reason == ENOTDIR ? "it is not a folder"
                     : reason == EISDIR  ? "it is a folder"
                                         : strerror(reason));

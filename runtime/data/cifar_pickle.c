@@ -149,10 +149,10 @@ cld_status cld__cifar_integers(cld_pickle *p, const char *key, int64_t *out, siz
             out[i] = element->integer;
             if (open_integers(p, element, 1, &array)) CLD_TRY(read_integers(p, &array, &out[i], 1, &whole));
             if (!whole)
-                return cld_fail(CLD_IO,
-                                "%s: not a CIFAR batch file: '%s' should be a list of %zu integers; of entry "
-                                "%zu, %s",
-                                cld_pickle_path(p), key, count, i, describe(p, element, text));
+                return cld_fail(
+                    CLD_IO,
+                    "%s: not a CIFAR batch file: '%s' should be a list of %zu integers; entry %zu: %s",
+                    cld_pickle_path(p), key, count, i, describe(p, element, text));
         }
     }
     if (whole) return CLD_OK;
@@ -219,8 +219,8 @@ cld_status cld__cifar_strings(cld_pickle *p, const char *key, char **out, size_t
         } else if (cld_pickle_open_array(p, element, &array) && array.ndim == 0 && is_text(array.dtype)) {
             CLD_TRY(array_strings(p, &array, 1, &out[i]));
         } else {
-            return cld_fail(CLD_IO, "%s: not a CIFAR file: '%s' holds more than text", cld_pickle_path(p),
-                            key);
+            return cld_fail(CLD_IO, "%s: not a CIFAR file: '%s' holds something other than text",
+                            cld_pickle_path(p), key);
         }
     }
     return CLD_OK;

@@ -70,7 +70,9 @@ static cld_status load_row(cld_dataset *d, int64_t row, cld_source *s, uint8_t *
 
 cld_tensor *cld_dataset_load(cld_dataset *d) {
     int64_t shape[] = {d->count, d->height, d->width, 3};
-    if (!d->height) return cld_fail_null(CLD_INVALID, "data set: its images have sizes of their own");
+    if (!d->height)
+        return cld_fail_null(CLD_INVALID,
+                             "data set: its images differ in size, so they do not fit into one tensor");
     CLD_AUTO cld_tensor *all = cld_tensor_new(CLD_U8, 4, shape, cld_cpu_backend());
     if (!all) return NULL;
     size_t bytes = 3 * (size_t)d->height * (size_t)d->width;

@@ -19,8 +19,8 @@ static cld_status open_row(cld_dataset *d, int64_t row, cld_source *s) {
     members_set *m = (members_set *)d;
     size_t size = (size_t)m->size[row];
     if (size > CLD_SLURP_MAX)
-        return cld_fail(CLD_INVALID, "%zu bytes are no image file; at most %zu are read", size,
-                        CLD_SLURP_MAX);
+        return cld_fail(CLD_INVALID, "its %zu bytes are too many for an image file; at most %zu are read",
+                        size, CLD_SLURP_MAX);
     uint8_t *to = cld_scratch_reserve(&s->file, size ? size : 1);
     if (!to) return CLD_NOMEM;
     CLD_TRY(cld_reader_get(&m->reader, to, (uint64_t)m->offset[row], size));

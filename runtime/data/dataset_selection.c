@@ -51,7 +51,8 @@ cld_dataset *cld_dataset_select(cld_dataset *const *parts, int count, const int3
     for (int64_t i = 0; i < rows; i++) {
         int p = part ? part[i] : 0;
         if (p < 0 || p >= count)
-            return cld_fail_null(CLD_INVALID, "data set: of %d sets there is none with number %d", count, p);
+            return cld_fail_null(CLD_INVALID, "data set: there are %d sets, but none with number %d", count,
+                                 p);
         if (row[i] < 0 || row[i] >= parts[p]->count)
             return cld_fail_null(CLD_INVALID,
                                  "data set: index %lld is out of range for %lld images; indices count from 0",

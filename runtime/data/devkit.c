@@ -81,12 +81,13 @@ static cld_status read_classes(cld_devkit *d, const cld_mat5 *m, const char *pat
         if (!is_wnid(wnid)) return cld_fail(CLD_IO, "%.300s: '%s' is not a WordNet id", path, wnid);
         if (!(number >= 1 && number <= (double)synsets && number <= UINT16_MAX) ||
             number != (int64_t)number || d->wnids[(int64_t)number - 1][0])
-            return cld_fail(CLD_IO, "%.300s: the number of class %s, %g, is another's or out of range", path,
-                            wnid, number);
+            return cld_fail(CLD_IO, "%.300s: the number of class %s, %g, is already taken or out of range",
+                            path, wnid, number);
         strcpy(d->wnids[(int64_t)number - 1], wnid);
         d->classes++;
     }
-    if (d->classes == 0) return cld_fail(CLD_IO, "%.300s: no synset is without children", path);
+    if (d->classes == 0)
+        return cld_fail(CLD_IO, "%.300s: every synset has children, so none is a class", path);
     for (int64_t c = 0; c < d->classes; c++)
         if (!d->wnids[c][0])
             return cld_fail(CLD_IO, "%.300s: no class has the number %lld of %lld", path, (long long)c + 1,

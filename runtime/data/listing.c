@@ -113,7 +113,7 @@ const char **cld__listing_wanted(const cld_listing_options *o) {
     if (o->class_count) qsort(wanted, o->class_count, sizeof *wanted, by_text);
     for (size_t i = 0; i < o->class_count; i++) {
         const char *problem = !*wanted[i]                                           ? "is empty"
-                              : i > 0 && strcmp(wanted[i - 1], wanted[i]) == 0      ? "is there twice"
+                              : i > 0 && strcmp(wanted[i - 1], wanted[i]) == 0      ? "is listed twice"
                               : strchr(wanted[i], '/')                              ? "is not a folder's name"
                               : !strcmp(wanted[i], ".") || !strcmp(wanted[i], "..") ? "is not a folder's name"
                                                                                     : NULL;

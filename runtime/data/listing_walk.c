@@ -106,8 +106,7 @@ static cld_status add_entry(walk *w, uint32_t in, int fd, const struct dirent *e
     if (type != DT_UNKNOWN) return fail_at(w, path, name, "not a regular file");
     /* A link whose file is gone is listed, like a file that is deleted later: the reader finds out. */
     if (reason == ENOENT && !w->problems) return add_image(w, in, name);
-    return fail_at(w, path, name,
-                   reason == ENOENT ? "a link to something that is not there" : strerror(reason));
+    return fail_at(w, path, name, reason == ENOENT ? "a link whose target does not exist" : strerror(reason));
 }
 
 static cld_status check_loop(const walk *w, uint32_t in) {
@@ -213,10 +212,9 @@ static cld_status check_unmixed(walk *w) {
         if (at->count)
             return cld_fail(
                 CLD_IO,
-                "%.200s: images lie both at its top ('%.100s') and in sub-folders ('%.100s/%.100s'): are "
-                "these "
-                "classes? Move those at the top, or say which: layout 'classes' leaves them out, 'plain' "
-                "takes all without classes",
+                "%.200s: there are images both at its top ('%.100s') and in sub-folders ('%.100s/%.100s'): "
+                "are the sub-folders classes? Move the images at the top, or choose a layout: 'classes' "
+                "leaves them out, 'plain' takes all images without classes",
                 w->l->root, text_at(w, w->images[0]), text_at(w, at->path), text_at(w, w->images[at->first]));
     }
     return CLD_OK;
@@ -258,7 +256,7 @@ static cld_status take_classes(walk *w, const cld_listing_options *o) {
     sort_folders(w, 1);
     if (o->classes) CLD_TRY(choose(w, o));
     size_t count = w->folder_count - 1, empty_count = 0;
-    if (count == 0) return cld__listing_fail_empty(l, "it, which has no sub-folders either");
+    if (count == 0) return cld__listing_fail_empty(l, "it, and no sub-folders");
     uint64_t *names = malloc(2 * count * sizeof *names), *empty = names + count;
     if (!names) return cld_fail(CLD_NOMEM, "out of memory for %zu classes", count);
     for (size_t c = 0; c < count; c++) names[c] = w->folders[c + 1].path;
@@ -283,7 +281,8 @@ static cld_status take_classes(walk *w, const cld_listing_options *o) {
 
 static cld_status list(walk *w, const cld_listing_options *o) {
     if (o->classes && o->layout == CLD_LISTING_PLAIN)
-        return cld_fail(CLD_INVALID, "%.300s: a list of classes, and a layout without any", w->l->root);
+        return cld_fail(CLD_INVALID, "%.300s: got a list of classes, but a layout without classes",
+                        w->l->root);
     w->root = open(w->l->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (w->root < 0)
         return errno == ENOENT ? cld_fail(CLD_IO, "there is no folder '%.300s'", w->l->root)
@@ -295,7 +294,7 @@ static cld_status list(walk *w, const cld_listing_options *o) {
     CLD_TRY(read_folder(w, 0));
     if (o->layout == CLD_LISTING_PLAIN) return take_plain(w);
     if (o->layout == CLD_LISTING_CLASSES || o->classes || w->image_count == 0) {
-        if (w->folder_count == 1) return cld__listing_fail_empty(w->l, "it, which has no sub-folders either");
+        if (w->folder_count == 1) return cld__listing_fail_empty(w->l, "it, and no sub-folders");
         return take_classes(w, o);
     }
     CLD_TRY(check_unmixed(w));

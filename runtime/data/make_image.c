@@ -35,7 +35,7 @@ static cld_status replace(const cld_epoch *e, int64_t first, int attempt, int64_
     CLD_TRY(cld_bad_images_add(e->loader.bad, *row, reason));
     if (attempt == TRIES)
         return cld_fail(CLD_IO,
-                        "loader: image %lld and %d others in its place cannot be read; the last is %s",
+                        "loader: image %lld and %d others tried in its place cannot be read; the last is %s",
                         (long long)first + 1, TRIES, reason);
     cld_philox rng = cld_philox_at(e->loader.seed, CLD_RNG_REPLACE, (uint64_t)e->epoch, (uint64_t)first, 0);
     for (int i = 0; i <= attempt; i++) *row = cld_philox_below(&rng, (uint32_t)e->loader.set->count);

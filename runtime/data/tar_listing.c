@@ -181,7 +181,7 @@ static cld_status read_mark(work *w, cld_reader *r, const member *m, int64_t *la
     long value = strtol(text, &end, 10);
     while (*end == '\n' || *end == '\r' || *end == ' ') end++;
     if (!fits || end == text || *end || value < 0 || value >= MOST_CLASSES)
-        return cld_fail(CLD_IO, "%.300s: '%.300s' is no label: expected a number from 0 to %d in text",
+        return cld_fail(CLD_IO, "%.300s: '%.300s' is not a label: expected a number from 0 to %d as text",
                         w->t->path, m->path, MOST_CLASSES - 1);
     *label = value;
     return CLD_OK;
@@ -246,7 +246,8 @@ static cld_status check_empty_classes(const work *w) {
         last_length = length;
         if (has_class(w->l, path, length)) continue;
         char what[300];
-        snprintf(what, sizeof what, "its folder '%.*s', though there are in others: it is no class, or empty",
+        snprintf(what, sizeof what,
+                 "its folder '%.*s', though other folders have some: it is empty, or not a class",
                  length < 200 ? (int)length : 200, path);
         return cld__listing_fail_empty(w->l, what);
     }
@@ -272,14 +273,14 @@ static cld_status find_classes(work *w, bool *are_classes) {
         several = several || by_bytes(m->path, m->class, w->images->path, w->images->class) != 0;
     }
     if (top && below)
-        return cld_fail(
-            CLD_IO,
-            "%.200s: images lie both at its top ('%.100s') and in folders ('%.100s'): are these classes? "
-            "Layout 'classes' leaves those at the top out, 'plain' takes all without classes",
-            w->t->path, top->path, below->path);
+        return cld_fail(CLD_IO,
+                        "%.200s: there are images both at its top ('%.100s') and in folders ('%.100s'): are "
+                        "the folders classes? Layout 'classes' leaves out the images at the top, 'plain' "
+                        "takes all images without classes",
+                        w->t->path, top->path, below->path);
     if (all_splits && several)
         return cld_fail(
-            CLD_IO, "%.300s: it holds splits, of which '%.*s' is one: say which (inside = '%.*s')",
+            CLD_IO, "%.300s: it holds several splits, such as '%.*s': choose one (inside = '%.*s')",
             w->t->path, (int)w->images->class, w->images->path, (int)w->images->class, w->images->path);
     *are_classes = below != NULL;
     return CLD_OK;
@@ -295,7 +296,8 @@ static void drop_top(work *w) {
 static cld_status list(work *w, const char *inside, const cld_listing_options *o) {
     bool are_classes = false, wants_classes = o->classes || o->layout == CLD_LISTING_CLASSES;
     if (o->classes && o->layout == CLD_LISTING_PLAIN)
-        return cld_fail(CLD_INVALID, "%.300s: a list of classes, and a layout without any", w->t->path);
+        return cld_fail(CLD_INVALID, "%.300s: got a list of classes, but a layout without classes",
+                        w->t->path);
     CLD_TRY(gather(w, inside));
     if (wants_classes) drop_top(w);
     if (w->image_count == 0)
