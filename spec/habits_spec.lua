@@ -103,9 +103,10 @@ for _, device in ipairs { "cpu", table.unpack(devices.names) } do
       it("too far", function()
         check.fails(function() return matrix()[{ {}, -4 }] end,
           "index %-4 of dimension 2 of f64%[2, 3%]; expected 1 to 3, or %-3 to %-1")
-        check.fails(function() return matrix():select(2, -4) end, "select: position %-4 of dimension 2")
-        check.fails(function() return matrix():select(2, 0) end, "select: position 0 of dimension 2")
-        check.fails(function() return matrix():narrow(2, -1, 2) end, "narrow: 2 from position %-1 leave dimension 2")
+        check.fails(function() return matrix():select(2, -4) end, "select: there is no position %-4 in dimension 2")
+        check.fails(function() return matrix():select(2, 0) end, "select: there is no position 0 in dimension 2")
+        check.fails(function() return matrix():narrow(2, -1, 2) end,
+          "narrow: a length of 2 from position %-1 does not fit in dimension 2")
       end)
     end)
 

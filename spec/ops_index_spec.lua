@@ -83,7 +83,7 @@ it("shapes and dtypes that do not fit", function()
   check.fails(function() x:index_select(1, index { { 0 } }) end,
     "index_select: the index must be 1%-d, got i64%[1, 1%]")
   check.fails(function() x:index_add(1, index { 0 }, cld.ones(2, 3)) end,
-    "index_add: the source f32%[2, 3%] is not what")
+    "index_add: the source f32%[2, 3%] does not match")
   check.fails(function() x:index_copy(1, index { 0 }, cld.ones(1, 3, { dtype = "f64" })) end,
     "must have the dtype of f32%[2, 3%]")
 end)

@@ -92,7 +92,7 @@ describe("split and chunk", function()
       return a * b
     end, { numbers(2, 4) })
     check.fails(function() return numbers(5):split { 2, 2 } end, "add up to 4, dimension 1 of f64%[5%] has 5")
-    check.fails(function() return numbers(5):split { 2, 9 } end, "split: 9 from position 3")
+    check.fails(function() return numbers(5):split { 2, 9 } end, "split: a length of 9 from position 3")
     check.fails(function() return numbers(5):split(0) end, "above 0")
   end)
 end)

@@ -168,7 +168,7 @@ describe("cross_entropy", function()
       check.fails(function() cld.cross_entropy(cld.ones(2, 5), cld.tensor({ 0, 1 }, "i64"), options) end, pattern)
     end
     fails({ smoothing = 1 }, "did you mean 'label_smoothing'")
-    fails({ label_smoothing = 2 }, "must lie in 0 to 1, got 2")
+    fails({ label_smoothing = 2 }, "must be from 0 to 1, got 2")
     fails({ temperature = 0 }, "the temperature is 0; expected a number above 0")
     fails({ reduction = "max" }, "'mean', 'sum' or 'none', got 'max'")
     fails("sum", "table expected")

@@ -68,8 +68,9 @@ describe("pooling", function()
 
   it("says what does not fit", function()
     local x = cld.zeros(1, 3, 4, 4)
-    check.fails(function() nn.max_pool2d(x, 5) end, "max_pool2d: the kernel has 5 rows, input f32%[1, 3, 4, 4%] has 4")
-    check.fails(function() nn.avg_pool2d(x, 2, { padding = 2 }) end, "padding must lie in 0 to half the kernel %(1%)")
+    check.fails(function() nn.max_pool2d(x, 5) end,
+      "max_pool2d: the kernel has 5 rows, but input f32%[1, 3, 4, 4%] has only 4")
+    check.fails(function() nn.avg_pool2d(x, 2, { padding = 2 }) end, "padding must be from 0 to half the kernel %(1%)")
     check.fails(function() nn.avg_pool2d(cld.zeros(3), 2) end, "4%-d input")
     check.fails(function() nn.max_pool2d(x, 0) end, "at least 1")
     check.fails(function() nn.adaptive_avg_pool2d(x, 0) end, "the output would have 0 rows and 0 columns")

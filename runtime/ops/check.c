@@ -108,7 +108,7 @@ cld_status cld_check_condition(const char *op, const cld_tensor *condition, cons
         return cld_fail(CLD_INVALID, "%s: expected the condition as one element of u8, got %s", op,
                         cld_describe(&condition->a));
     if (cld_device(condition) != device)
-        return cld_fail(CLD_INVALID, "%s: the condition is on %s, all else on %s", op,
+        return cld_fail(CLD_INVALID, "%s: the condition is on %s, everything else on %s", op,
                         cld_device(condition)->name, device->name);
     return CLD_OK;
 }

@@ -87,11 +87,11 @@ static cld_status output_shape(int64_t shape[4], const cld_array *x, const cld_a
         int64_t reach = p->dilation[i] * (w->shape[2 + i] - 1) + 1,
                 padded = x->shape[2 + i] + 2 * (int64_t)p->padding[i];
         if (w->shape[2 + i] < 1 || reach > padded)
-            return cld_fail(CLD_INVALID,
-                            "conv2d: the kernel of weight %s reaches over %lld %s, input %s has %lld with "
-                            "its padding",
-                            cld_describe(w), (long long)reach, i ? "columns" : "rows", cld_describe(x),
-                            (long long)padded);
+            return cld_fail(
+                CLD_INVALID,
+                "conv2d: the kernel of weight %s spans %lld %s, but input %s has only %lld with its padding",
+                cld_describe(w), (long long)reach, i ? "columns" : "rows", cld_describe(x),
+                (long long)padded);
         shape[2 + i] = (padded - reach) / p->stride[i] + 1;
     }
     return CLD_OK;

@@ -17,7 +17,7 @@ static const cld_op cross_entropy_op = {.name = "cross_entropy", .backward = cro
 
 static cld_status check_params(const cld_cross_entropy_params *p) {
     if (!(p->label_smoothing >= 0 && p->label_smoothing <= 1))
-        return cld_fail(CLD_INVALID, "cross_entropy: label_smoothing must lie in 0 to 1, got %g",
+        return cld_fail(CLD_INVALID, "cross_entropy: label_smoothing must be from 0 to 1, got %g",
                         p->label_smoothing);
     if (!(p->temperature > 0 && isfinite(p->temperature)))
         return cld_fail(CLD_INVALID, "cross_entropy: the temperature is %g; expected a number above 0",

@@ -155,8 +155,8 @@ static cld_tensor *both_nan(cld_tensor *a, cld_tensor *b) {
 
 cld_tensor *cld_isclose(cld_tensor *a, cld_tensor *b, double rtol, double atol, bool equal_nan) {
     if (!(rtol >= 0) || !(atol >= 0))
-        return cld_fail_null(CLD_INVALID, "allclose: rtol is %g and atol %g; expected no negative numbers",
-                             rtol, atol);
+        return cld_fail_null(CLD_INVALID, "allclose: rtol is %g and atol %g; neither may be negative", rtol,
+                             atol);
     CLD_TRY_NULL(cld_check_same_device("allclose", a, b));
     /* For integers the difference is in f64, so that nothing wraps around. */
     cld_dtype dtype = cld_result_dtype(&a->a, &b->a) == CLD_F32 ? CLD_F32 : CLD_F64;

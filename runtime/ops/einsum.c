@@ -89,7 +89,7 @@ static cld_status note_extent(equation *e, const operand *o, int dim, int number
         return cld_fail(CLD_INVALID,
                         "einsum: '%s': the dimensions at '...' do not broadcast: %lld against %lld in %s",
                         e->text, (long long)known, (long long)extent, cld_describe(&o->x->a));
-    return cld_fail(CLD_INVALID, "einsum: '%s': '%c' is %lld, and %lld in tensor %d, %s", e->text,
+    return cld_fail(CLD_INVALID, "einsum: '%s': '%c' is %lld, but %lld in tensor %d, %s", e->text,
                     letter_of(label), (long long)known, (long long)extent, number, cld_describe(&o->x->a));
 }
 
@@ -133,7 +133,7 @@ static cld_status read_output(equation *e, const char *at) {
         at += 2;
         CLD_TRY(read_subscript(e, &at, e->ellipsis, &e->out, &dots));
         if (*at)
-            return cld_fail(CLD_INVALID, "einsum: '%s': '%c' behind the arrow; expected letters", e->text,
+            return cld_fail(CLD_INVALID, "einsum: '%s': '%c' after the arrow; expected letters", e->text,
                             *at);
     }
     for (int i = 0; i < e->out.count; i++) {
@@ -306,8 +306,8 @@ static cld_status contract(const equation *e, operand *a, operand *b, const bool
     int total = g.both.count + g.first.count + g.second.count;
     if (total > CLD_MAX_DIMS)
         return cld_fail(CLD_INVALID,
-                        "einsum: '%s': a product on the way would have %d dimensions, more than %d", e->text,
-                        total, CLD_MAX_DIMS);
+                        "einsum: '%s': an intermediate product would have %d dimensions, more than %d",
+                        e->text, total, CLD_MAX_DIMS);
     labels result = g.both;
     append(&result, &g.first);
     append(&result, &g.second);

@@ -191,7 +191,7 @@ static cld_status check_divisor(cld_binary kind, cld_dtype dtype, cld_tensor *b)
     if (!none_zero) return cld_error_code();
     CLD_TRY(cld_tensor_item(none_zero, &all));
     if (all) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: an integer of the divisor %s is 0", binary_ops[kind].name,
+    return cld_fail(CLD_INVALID, "%s: the integer divisor %s contains a 0", binary_ops[kind].name,
                     cld_describe(&b->a));
 }
 

@@ -136,9 +136,12 @@ cld_tensor *cld_gather_group_begin(int64_t *first, const char *op, cld_tensor *x
     *first = 0;
     if (cld_dist_alone()) return cld_tensor_retain(x);
     if (x->a.ndim == 0) return cld_fail_null(CLD_INVALID, "%s: expected rows, got one number", op);
-    if (images < 1) return cld_fail_null(CLD_INVALID, "%s: a group of %lld images", op, (long long)images);
+    if (images < 1)
+        return cld_fail_null(CLD_INVALID, "%s: a group of %lld images; expected at least 1", op,
+                             (long long)images);
     if (here < 1 || x->a.shape[0] == 0 || x->a.shape[0] % here != 0)
-        return cld_fail_null(CLD_INVALID, "%s: %s has no whole number of rows for each of %lld images", op,
+        return cld_fail_null(CLD_INVALID,
+                             "%s: %s does not have a whole number of rows for each of %lld images", op,
                              cld_describe(&x->a), (long long)here);
     CLD_TRY_NULL(cld_images_of_batch(&g.share, op, here));
     if (!g.share.split) return cld_tensor_retain(x);

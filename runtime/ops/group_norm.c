@@ -78,7 +78,7 @@ static cld_status check_vector(const char *op, const cld_tensor *x, const cld_te
     cld_array wanted = {.dtype = cld_vector_dtype(x->a.dtype), .ndim = shape->ndim};
     memcpy(wanted.shape, shape->extents, sizeof wanted.shape);
     if (v->a.dtype == wanted.dtype && cld_same_shape(&v->a, &wanted)) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: the %s must be %s beside the input %s, got %s", op, what,
+    return cld_fail(CLD_INVALID, "%s: the %s must be %s for the input %s, got %s", op, what,
                     cld_describe(&wanted), cld_describe(&x->a), cld_describe(&v->a));
 }
 

@@ -7,13 +7,14 @@ static cld_status check_elements_apart(const char *op, const cld_tensor *x) {
     for (int i = 0; i < x->a.ndim; i++) shared |= x->a.strides[i] == 0 && x->a.shape[i] > 1;
     if (!shared || x->a.layout == CLD_BLOCKED || cld_numel(&x->a) == 0) return CLD_OK;
     return cld_fail(CLD_INVALID,
-                    "%s: several elements of %s are one place in memory; clone() the expanded tensor first",
+                    "%s: several elements of %s share one place in memory; clone() the expanded tensor first",
                     op, cld_describe(&x->a));
 }
 
 cld_status cld_check_off_tape(const char *op, const cld_tensor *x) {
     if (!cld_grad_enabled() || !(x->requires_grad || x->node)) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: in-place on %s, which %s; write y = x op z, or wrap it in cld.no_grad",
+    return cld_fail(CLD_INVALID,
+                    "%s: cannot write in place to %s, which %s; write y = x op z, or wrap it in cld.no_grad",
                     op, cld_describe(&x->a), x->node ? "backward will pass through" : "requires a gradient");
 }
 

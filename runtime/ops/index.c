@@ -45,7 +45,7 @@ static cld_status check_slices(const char *op, const cld_tensor *x, int dim, con
     for (int d = 0; fits && d < x->a.ndim; d++)
         fits = source->a.shape[d] == (d == dim ? cld_numel(&index->a) : x->a.shape[d]);
     if (fits) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: the source %s is not what %s has along dimension %d for the index %s",
+    return cld_fail(CLD_INVALID, "%s: the source %s does not match %s along dimension %d with the index %s",
                     op, cld_describe(&source->a), cld_describe(&x->a), dim + 1, cld_describe(&index->a));
 }
 
@@ -241,7 +241,7 @@ cld_tensor *cld_index_rows(cld_tensor *x, cld_tensor *index) {
     if (!rows || index->a.ndim == 1) return cld_tensor_steal(&rows);
     cld_shape shape = cld_shape_of(&index->a);
     if (shape.ndim + x->a.ndim - 1 > CLD_MAX_DIMS)
-        return cld_fail_null(CLD_INVALID, "selection by index: %s by %s has more than %d dimensions",
+        return cld_fail_null(CLD_INVALID, "selection by index: %s by %s would have more than %d dimensions",
                              cld_describe(&x->a), cld_describe(&index->a), CLD_MAX_DIMS);
     for (int d = 1; d < x->a.ndim; d++) shape.extents[shape.ndim++] = x->a.shape[d];
     return cld_reshape(rows, shape.ndim, shape.extents);

@@ -105,7 +105,7 @@ static cld_status add_key(selection *s, const cld_tensor *x, int original, int *
         return cld_fail(CLD_INVALID, "index %d: the step is %lld; expected another integer", original + 1,
                         (long long)step);
     if (step > 0 ? apart < 0 : apart > 0)
-        return cld_fail(CLD_INVALID, "index %d: the range {%lld, %lld} runs %s, its step is %lld",
+        return cld_fail(CLD_INVALID, "index %d: the range {%lld, %lld} runs %s, but its step is %lld",
                         original + 1, (long long)first + 1, (long long)last + 1,
                         step > 0 ? "backwards" : "forwards", (long long)step);
     int64_t length = apart / step + 1;
@@ -159,7 +159,8 @@ static cld_status plan_of(plan *p, const selection *s) {
     }
     p->place = side_by_side ? s->dims[0] : 0;
     if (view->ndim - s->count + p->index.ndim > CLD_MAX_DIMS)
-        return cld_fail(CLD_INVALID, "selection by index: %s has more than %d dimensions then",
+        return cld_fail(CLD_INVALID,
+                        "selection by index: from %s, the result would have more than %d dimensions",
                         cld_describe(view), CLD_MAX_DIMS);
     p->flat.extents[p->flat.ndim++] = p->rows;
     for (int d = 0, at = s->count; d < view->ndim; d++) {
@@ -282,9 +283,8 @@ static cld_status scatter(const selection *s, cld_tensor *value) {
 /* Reverses value's dimensions instead of the view's. */
 static cld_status put_turned(const selection *s, cld_tensor *value) {
     if (s->count > 0)
-        return cld_fail(
-            CLD_INVALID,
-            "assignment: a range that runs backwards beside an index tensor; assign to a forward range");
+        return cld_fail(CLD_INVALID, "assignment: a backward range cannot be combined with an index tensor; "
+                                     "assign to a forward range");
     CLD_AUTO cld_tensor *wide = cld_expand_for("assignment", value, s->view->a.ndim, s->view->a.shape);
     CLD_AUTO cld_tensor *turned = wide ? cld_flip(wide, s->turned, s->turns) : NULL;
     return turned ? cld_copy_("assignment", s->view, turned) : cld_error_code();

@@ -7,7 +7,7 @@ static cld_status check(const char *op, const cld_tensor *x, const cld_tensor *t
     CLD_TRY(cld_check_float(op, target));
     CLD_TRY(cld_check_same_device(op, x, target));
     if (cld_same_shape(&x->a, &target->a)) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: the input is %s, the target %s; they must have one shape", op,
+    return cld_fail(CLD_INVALID, "%s: the input is %s, the target %s; they must have the same shape", op,
                     cld_describe(&x->a), cld_describe(&target->a));
 }
 
@@ -17,7 +17,8 @@ static cld_tensor *reduced(const char *op, cld_tensor *losses, cld_loss_reductio
     CLD_AUTO cld_tensor *sum = cld_sum(losses, NULL, 0, false);
     if (!sum || reduction == CLD_LOSS_SUM) return cld_tensor_steal(&sum);
     if (losses->a.ndim == 0)
-        return cld_fail_null(CLD_INVALID, "%s: 'batchmean' needs a first dimension, the input has none", op);
+        return cld_fail_null(CLD_INVALID, "%s: 'batchmean' needs a first dimension, but the input has none",
+                             op);
     return cld_mul_scalar(sum, 1 / (double)losses->a.shape[0]);
 }
 

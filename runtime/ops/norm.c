@@ -47,7 +47,7 @@ static cld_status check_here(const cld_parts *parts, int64_t images) {
         return cld_fail(CLD_INVALID, "batch_norm: %lld images from %lld on are not all of a batch of %lld",
                         (long long)images, (long long)parts->begin, (long long)parts->total);
     if (parts->of < 1 || parts->of > parts->total)
-        return cld_fail(CLD_INVALID, "batch_norm: %lld images make no %d blocks of at least one each",
+        return cld_fail(CLD_INVALID, "batch_norm: %lld images cannot make %d blocks of at least one each",
                         (long long)parts->total, parts->of);
     cld_parts right =
         cld_parts_here(parts->views, parts->unit, parts->of, parts->total, parts->begin, images);
@@ -79,7 +79,7 @@ static cld_status check_share(const cld_share *share) {
     if (share->total != 0 &&
         !(share->done >= 0 && share->rows > 0 && share->done + share->rows <= share->total))
         return cld_fail(CLD_INVALID,
-                        "batch_norm: %lld of a view's images behind %lld others are no part of %lld",
+                        "batch_norm: %lld of a view's images after %lld others are not a part of %lld",
                         (long long)share->rows, (long long)share->done, (long long)share->total);
     if (share->before < 0 || share->after < 0)
         return cld_fail(CLD_INVALID, "batch_norm: %d views before and %d after; expected at least 0",
@@ -124,14 +124,14 @@ static cld_status check(const cld_tensor *x, const cld_tensor *residual, const c
     if (residual) {
         CLD_TRY(cld_check_same_device("batch_norm", x, residual));
         if (!cld_same_shape(&residual->a, &x->a) || residual->a.dtype != x->a.dtype)
-            return cld_fail(CLD_INVALID, "batch_norm: the residual is %s, the input %s; they must be alike",
+            return cld_fail(CLD_INVALID, "batch_norm: the residual is %s, the input %s; they must match",
                             cld_describe(&residual->a), input);
     }
     if (!p->training && (!running_mean || !running_var))
         return cld_fail(CLD_INVALID, "batch_norm: evaluation needs running_mean and running_var");
     if (!(p->eps > 0)) return cld_fail(CLD_INVALID, "batch_norm: eps must be positive, got %g", p->eps);
     if (!(p->momentum >= 0 && p->momentum <= 1))
-        return cld_fail(CLD_INVALID, "batch_norm: momentum must lie in 0 to 1, got %g", p->momentum);
+        return cld_fail(CLD_INVALID, "batch_norm: momentum must be from 0 to 1, got %g", p->momentum);
     return p->training ? check_parts(x, p) : CLD_OK;
 }
 

@@ -35,8 +35,8 @@ static cld_tensor *surround(cld_tensor *x, const int64_t *before, const int64_t 
         node.before[d] = before[d];
         if (__builtin_add_overflow(shape.extents[d], before[d], &shape.extents[d]) ||
             __builtin_add_overflow(shape.extents[d], after[d], &shape.extents[d]))
-            return cld_fail_null(CLD_INVALID, "pad: dimension %d of %s would have no size that there is",
-                                 d + 1, cld_describe(&x->a));
+            return cld_fail_null(CLD_INVALID, "pad: dimension %d of %s would become too large", d + 1,
+                                 cld_describe(&x->a));
     }
     CLD_AUTO cld_tensor *y = cld_tensor_full(x->a.dtype, shape.ndim, shape.extents, cld_device(x), value);
     CLD_AUTO cld_tensor *part = y ? inner_part(y, &node) : NULL;
@@ -142,8 +142,8 @@ static cld_status check_edge(const cld_tensor *x, const edge_node *p, const char
                         "pad: mode '%s' adds at most %lld to each end of dimension %d of %s, not %lld", name,
                         (long long)most, p->dim + 1, cld_describe(&x->a), (long long)larger);
     if (p->extent == 0)
-        return cld_fail(CLD_INVALID, "pad: dimension %d of %s has nothing to pad it with", p->dim + 1,
-                        cld_describe(&x->a));
+        return cld_fail(CLD_INVALID, "pad: dimension %d of %s is empty, so there is nothing to pad it with",
+                        p->dim + 1, cld_describe(&x->a));
     return CLD_OK;
 }
 
@@ -172,8 +172,9 @@ cld_tensor *cld_pad(cld_tensor *x, int count, const int64_t *pads, cld_pad_mode 
     static const char *const names[] = {"constant", "reflect", "replicate", "circular"};
     int ndim = x->a.ndim;
     if (count > ndim)
-        return cld_fail_null(CLD_INVALID, "pad: %d pairs of numbers for the dimensions of %s, which are %d",
-                             count, cld_describe(&x->a), ndim);
+        return cld_fail_null(CLD_INVALID,
+                             "pad: %d pairs of numbers are too many for %s, which has %d dimensions", count,
+                             cld_describe(&x->a), ndim);
     if (mode == CLD_PAD_CONSTANT) {
         int64_t before[CLD_MAX_DIMS] = {0}, after[CLD_MAX_DIMS] = {0};
         for (int i = 0; i < count; i++) {

@@ -21,10 +21,11 @@ static cld_status output_shape(int64_t shape[4], const char *op, const cld_array
             return cld_fail(CLD_INVALID, "%s: kernel and stride must be at least 1, got %d and %d", op,
                             p->kernel[i], p->stride[i]);
         if (p->padding[i] < 0 || p->padding[i] > p->kernel[i] / 2)
-            return cld_fail(CLD_INVALID, "%s: padding must lie in 0 to half the kernel (%d), got %d", op,
+            return cld_fail(CLD_INVALID, "%s: padding must be from 0 to half the kernel (%d), got %d", op,
                             p->kernel[i] / 2, p->padding[i]);
         if (p->kernel[i] > padded)
-            return cld_fail(CLD_INVALID, "%s: the kernel has %d %s, input %s has %lld with its padding", op,
+            return cld_fail(CLD_INVALID,
+                            "%s: the kernel has %d %s, but input %s has only %lld with its padding", op,
                             p->kernel[i], i ? "columns" : "rows", input, (long long)padded);
         shape[2 + i] = (padded - p->kernel[i]) / p->stride[i] + 1;
     }

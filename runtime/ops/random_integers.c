@@ -20,7 +20,7 @@ static cld_tensor *finish(cld_tensor *host, cld_generator g, cld_dtype dtype, co
 cld_tensor *cld_randint(cld_dtype dtype, int ndim, const int64_t *shape, int64_t low, int64_t high,
                         const cld_backend *device) {
     if (low >= high)
-        return cld_fail_null(CLD_INVALID, "randint: nothing lies in [%lld, %lld)", (long long)low,
+        return cld_fail_null(CLD_INVALID, "randint: there is no integer in [%lld, %lld)", (long long)low,
                              (long long)high);
     CLD_TRY_NULL(cld_check_draw("randint", cld_cpu_backend()));
     CLD_TRY_NULL(cld_check_holds("randint", dtype, (double)low, (double)high - 1));

@@ -266,7 +266,7 @@ cld_tensor *cld_interpolate(cld_tensor *x, const cld_resize_params *p) {
     axis along[2] = {{0}, {0}};
     CLD_TRY_NULL(check(op.name, x));
     if (p->mode == CLD_NEAREST && (p->align_corners || p->antialias))
-        return cld_fail_null(CLD_INVALID, "interpolate: align_corners and antialias go with mode 'bilinear'");
+        return cld_fail_null(CLD_INVALID, "interpolate: align_corners and antialias need mode 'bilinear'");
     for (int i = 0; i < 2; i++) CLD_TRY_NULL(axis_of(&along[i], x, p, i));
     int64_t size[2] = {along[0].rows, along[1].rows};
     CLD_TRY_NULL(check_size(op.name, size));

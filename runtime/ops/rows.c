@@ -59,7 +59,7 @@ cld_status cld_split_rows(cld_tensor **out, cld_tensor *x, int count) {
     int64_t rows = x->a.ndim ? x->a.shape[0] : 0;
     memset(out, 0, (size_t)(count > 0 ? count : 0) * sizeof *out);
     if (x->a.ndim == 0 || count < 1 || rows % count != 0)
-        return cld_fail(CLD_INVALID, "split_rows: %s has no %d equal parts along dimension 1",
+        return cld_fail(CLD_INVALID, "split_rows: %s cannot be split into %d equal parts along dimension 1",
                         cld_describe(&x->a), count);
     CLD_TRY(cld_tensor_unblock(x));
     int64_t shape[CLD_MAX_DIMS], step = rows / count * x->a.strides[0];

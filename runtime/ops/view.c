@@ -62,7 +62,7 @@ static cld_status infer_shape(const char *op, const cld_tensor *x, int ndim, con
             return cld_fail(CLD_INVALID, "%s: extent %d cannot be %lld; one -1 stands for 'what is left'", op,
                             i + 1, (long long)wanted[i]);
         } else if (__builtin_mul_overflow(known, wanted[i], &known)) {
-            return cld_fail(CLD_INVALID, "%s: %s does not fit into a shape that large", op,
+            return cld_fail(CLD_INVALID, "%s: the shape is too large for the elements of %s", op,
                             cld_describe(&x->a));
         }
     }
@@ -171,7 +171,7 @@ cld_tensor *cld_unsqueeze(cld_tensor *x, int dim) {
     int ndim = x->a.ndim + 1;
     if (dim < 0) dim += ndim;
     if (dim < 0 || dim >= ndim || ndim > CLD_MAX_DIMS)
-        return cld_fail_null(CLD_INVALID, "unsqueeze: no new dimension %d for %s", dim + 1,
+        return cld_fail_null(CLD_INVALID, "unsqueeze: cannot insert dimension %d into %s", dim + 1,
                              cld_describe(&x->a));
     CLD_TRY_NULL(cld_tensor_unblock(x));
     for (int i = 0, from = 0; i < ndim; i++) {
@@ -293,7 +293,8 @@ cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length) {
         return cld_fail_null(CLD_INVALID, "narrow: %s has no dimension to cut", cld_describe(&x->a));
     int64_t extent = x->a.shape[dim], first = from_start(start, extent);
     if (first < 0 || length < 0 || first > extent - length)
-        return cld_fail_null(CLD_INVALID, "narrow: %lld from position %lld leave dimension %d of %s",
+        return cld_fail_null(CLD_INVALID,
+                             "narrow: a length of %lld from position %lld does not fit in dimension %d of %s",
                              (long long)length, as_written(start), dim + 1, cld_describe(&x->a));
     return slice(x, dim, first, length, 1);
 }
@@ -303,7 +304,8 @@ cld_tensor *cld_slice(cld_tensor *x, int dim, int64_t start, int64_t length, int
     int64_t extent = x->a.ndim ? x->a.shape[dim] : 0, reach = length > 0 ? (length - 1) * step + 1 : 0;
     if (x->a.ndim == 0 || start < 0 || length < 0 || step < 1 || start > extent - reach)
         return cld_fail_null(
-            CLD_INVALID, "slice: %lld from position %lld in steps of %lld leave dimension %d of %s",
+            CLD_INVALID,
+            "slice: a length of %lld from position %lld in steps of %lld does not fit in dimension %d of %s",
             (long long)length, (long long)start + 1, (long long)step, dim + 1, cld_describe(&x->a));
     return slice(x, dim, start, length, step);
 }
@@ -316,7 +318,8 @@ cld_tensor *cld_select(cld_tensor *x, int dim, int64_t position) {
     CLD_TRY_NULL(cld_check_dim("select", x, dim, &dim));
     int64_t extent = x->a.ndim ? x->a.shape[dim] : 0, index = from_start(position, extent);
     if (index < 0 || index >= extent)
-        return cld_fail_null(CLD_INVALID, "select: position %lld of dimension %d of %s, which has 1 to %lld",
+        return cld_fail_null(CLD_INVALID,
+                             "select: there is no position %lld in dimension %d of %s, which has 1 to %lld",
                              as_written(position), dim + 1, cld_describe(&x->a), (long long)extent);
     CLD_TRY_NULL(cld_tensor_unblock(x));
     for (int i = 0; i < x->a.ndim; i++) {
