@@ -1,4 +1,4 @@
-/* Base64 (RFC 4648, section 4): bytes as text, such as a picture that lies inside an HTML file. */
+/* Base64 (RFC 4648, section 4): bytes as text, such as a picture inside an HTML file. */
 #ifndef CLD_CORE_BASE64_H
 #define CLD_CORE_BASE64_H
 

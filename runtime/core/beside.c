@@ -14,7 +14,7 @@ static void own_folder(char *out, size_t room) {
     char path[PATH_MAX];
     out[0] = '\0';
     if (!dladdr((const void *)cld_find_beside, &self) || !self.dli_fname) return;
-    /* a program started through PATH knows only that word */
+    /* for a program started through PATH it is only the bare name */
     bool resolved = realpath(strchr(self.dli_fname, '/') ? self.dli_fname : "/proc/self/exe", path) != NULL;
     char *slash = resolved ? strrchr(path, '/') : NULL;
     if (slash && (size_t)(slash + 2 - path) <= room)

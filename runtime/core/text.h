@@ -26,7 +26,7 @@ int cld_format(char *out, size_t size, const char *format, ...) __attribute__((f
  * printable again. CLD_LINES keeps newlines and tabs, for a message; CLD_ONE_LINE escapes them, for a name in a
  * message.
  *
- * As snprintf: returns the whole length, writes at most size - 1 bytes, whole characters only, and ends with a zero. */
+ * Like snprintf: returns the whole length, writes at most size - 1 bytes, whole characters only, and ends with a 0. */
 typedef enum cld_newlines { CLD_LINES, CLD_ONE_LINE } cld_newlines;
 size_t cld_printable(char *out, size_t size, const char *text, size_t length, cld_newlines newlines);
 
