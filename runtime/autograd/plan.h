@@ -23,7 +23,7 @@ typedef struct cld_plan {
     const cld_follower *follower; /* or NULL */
 } cld_plan;
 
-/* All nodes behind the roots, in order, and, for p->asked, which of them lead there. */
+/* Finds all nodes behind the roots, in order, and for p->asked which of them lead there. */
 cld_status cld__make_plan(cld_plan *p, cld_tensor *const *roots, int count);
 /* Tells the follower which nodes will be visited, and counts the edges to each leaf. */
 cld_status cld__foresee(const cld_plan *p);
