@@ -33,7 +33,7 @@ const char *cld_dist_library(void);
 
 typedef struct cld_batch_share {
     bool split;           /* each rank has its own rows; else all ranks have all rows */
-    int64_t total, block; /* rows of the whole batch; the most rows of a block it was cut by (0: none) */
+    int64_t total, block; /* rows of the whole batch; the block size by which it was cut (0: none) */
     int64_t begin, rows;  /* this rank's: [begin, begin + rows) */
 } cld_batch_share;
 

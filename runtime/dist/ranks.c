@@ -64,8 +64,8 @@ static const char *library_folder(char path[PATH_MAX]) {
     return path;
 }
 
-/* Before MPI and OpenMP start threads. Under srun only MPI knows how many ranks a machine has; then its own thread
- * keeps the old cores, which is enough for it. */
+/* Called before MPI and OpenMP start threads. Under srun only MPI knows how many ranks a machine has, so MPI's own
+ * thread keeps the old cores, which are enough for it. */
 static cld_status take_cores(const cld_launcher *l, const cld_ranks *r) {
     if ((l->local_world > 0) != (r == NULL)) return CLD_OK;
     cld_status status =

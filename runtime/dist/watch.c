@@ -89,7 +89,7 @@ static void wait_for_news(double until, double now) {
     if (fd >= 0) cld__watch_add(&w, fd, CLD_WATCH_STRANGER, -1, now);
 }
 
-/* This process did not run, or not enough: then missing messages are nobody else's fault. */
+/* If this process did not run, or not enough, missing messages are nobody else's fault. */
 static void excuse(double now) {
     for (int r = 0; r < w.world; r++) w.peers[r].heard = w.peers[r].since = now;
     for (int i = 0; i < w.count; i++) w.links[i]->heard = now;

@@ -110,7 +110,7 @@ static void print_line(const cld_watch_state *w) {
     if (write(STDERR_FILENO, line + begin, end - begin) < 0) return; /* there is nobody to tell */
 }
 
-/* By the user, who knows about it. */
+/* Whether the user has signalled all ranks, and so knows why they end. */
 static bool all_signalled(const cld_watch_state *w) {
     bool all = w->heard_signal;
     for (int r = 0; all && r < w->world; r++) all = r == w->rank || w->peers[r].signalled || w->peers[r].gone;

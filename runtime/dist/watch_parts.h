@@ -165,7 +165,7 @@ void cld__watch_hear(cld_watch_state *w, cld_watch_link *link, double now);
 
 /* Something is wrong: the centre waits a moment for what may be the cause; others pass it on to the centre. */
 void cld__watch_consider(cld_watch_state *w, cld_watch_cause cause, int rank, const char *text, double now);
-/* Sends what this rank knows to its parent, if there are both. */
+/* Sends what this rank knows, if anything, to its parent, if it has one. */
 void cld__watch_pass_on(cld_watch_state *w);
 /* The other side has closed a link. */
 void cld__watch_lost(cld_watch_state *w, cld_watch_link *link, cld_watch_cause cause, double now);
