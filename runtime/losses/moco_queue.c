@@ -82,7 +82,7 @@ static void free_ring(void *context) {
 }
 
 typedef struct after_node {
-    cld_tensor *queue, *pointer; /* owned: it is no error if they have changed since forward */
+    cld_tensor *queue, *pointer; /* owned; they may change after forward */
 } after_node;
 
 static cld_status after_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
