@@ -62,7 +62,8 @@ static cld_status lower_flag(cld_optimizer *s, cld_tensor *loss) {
     return cld_kernel(cld_device(s->skipped), math, binary, CLD_AND, made, made, &finite->a);
 }
 
-/* A device that queues does all the work, in vain if a loss turns out not to be finite; on the cpu it is known here. */
+/* A device that queues does all the work, for nothing if a loss turns out not to be finite; on the cpu that is known
+ * here. */
 static bool is_skipped(const cld_tensor *made) {
     return cld_device(made) == cld_cpu_backend() && *(const uint8_t *)made->a.data == 0;
 }

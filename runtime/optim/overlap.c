@@ -122,7 +122,7 @@ static cld_status complete(void *context, cld_tensor *leaf, cld_tensor **came) {
 
 /* ---- the first step -------------------------------------------------------------------------------------- */
 
-/* Rank 0's order; parameters whose gradient was missing there, or late, follow, last first. */
+/* Takes rank 0's order. Parameters whose gradient was missing there, or late, follow, last first. */
 static cld_status agree_on_order(cld_overlap *o) {
     const int64_t shape = o->count;
     CLD_AUTO cld_tensor *order = cld_tensor_new(CLD_I32, 1, &shape, cld_cpu_backend());
