@@ -11,7 +11,7 @@ static const cld_setting jitter_settings[] = {
     {.name = NULL},
 };
 
-/* The four in a random order; one whose range is only its neutral value is left out. */
+/* The four changes in a random order, without those whose range is only the neutral value. */
 static cld_status draw_jitter(cld_draw *d, const double *numbers, cld_philox *rng) {
     static const cld_view_op ops[] = {CLD_VIEW_BRIGHTNESS, CLD_VIEW_CONTRAST, CLD_VIEW_SATURATION,
                                       CLD_VIEW_HUE};

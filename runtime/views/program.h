@@ -142,7 +142,7 @@ cld_view_instruction *cld_draw_add(cld_draw *d, cld_view_op op);
 /* Resizes the box of the image, which becomes the canvas. */
 void cld_draw_resample(cld_draw *d, cld_rect box, int height, int width, cld_filter filter);
 /* Makes this part of the canvas the new canvas; what reaches beyond its borders is filled with black. If only a
- * RESAMPLE, or nothing, comes before it, the resampling itself is cut, so that nothing is computed in vain. Adds at
+ * RESAMPLE, or nothing, comes before it, the resampling itself is cut, so that no unused pixels are computed. Adds at
  * most two instructions. */
 void cld_draw_window(cld_draw *d, cld_rect part);
 /* Mirrors left to right: merged into a RESAMPLE right before it, or a NORMALIZE right after it. */
