@@ -31,7 +31,7 @@ typedef struct cld_source {
     const uint8_t *bytes;
     size_t length;
     cld_scratch file; /* memory for either, if the kind needs it */
-    bool has_label;   /* the kind knows the label only now. It overrides the data set's labels */
+    bool has_label;   /* known only after opening; overrides the data set's label */
     int64_t label;
     /* private to dataset.c */
     cld_picture picture;

@@ -262,7 +262,7 @@ static bool is_split(const member *m) {
            (m->class == 3 && memcmp(m->path, "val", 3) == 0);
 }
 
-/* Whether all images lie in folders: then these are classes. */
+/* Whether all images are in folders, which are then the classes. */
 static cld_status find_classes(work *w, bool *are_classes) {
     const member *top = NULL, *below = NULL;
     bool all_splits = true, several = false;
