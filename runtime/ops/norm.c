@@ -64,7 +64,7 @@ static cld_status check_here(const cld_parts *parts, int64_t images) {
 static cld_status check_cut(const cld_tensor *x, const cld_parts *parts) {
     int views = cld_parts_views(parts), blocks = cld_parts_blocks(parts), unit = cld_parts_unit(parts);
     int64_t rows = x->a.shape[0], of_view = (int64_t)views * unit;
-    bool cut = (int64_t)views * blocks > 1 || parts->total != 0; /* otherwise no rows are fine as well */
+    bool cut = (int64_t)views * blocks > 1 || parts->total != 0; /* otherwise x may also have no rows */
     if (parts->views < 0 || parts->blocks < 0 || parts->unit < 0 || (int64_t)views * blocks > INT32_MAX ||
         (int64_t)views * parts->of > INT32_MAX || rows % of_view != 0 || (cut && rows / of_view < blocks))
         return cld_fail(

@@ -344,7 +344,7 @@ void cld_set_generator(cld_generator g);
  * taken. */
 void cld_begin_recorded_draws(const cld_array *base);
 uint64_t cld_end_recorded_draws(void);
-/* An error if numbers from the host would be recorded, because a replay would not draw them anew. */
+/* An error if numbers from the host would be recorded, because a replay would not draw new ones. */
 cld_status cld_check_draw(const char *op, const cld_backend *where);
 /* In place: uniform in [low, high); normal with this mean and deviation. Both advance the generator by x's number of
  * elements. */
@@ -372,8 +372,8 @@ cld_status cld_check_mask(const char *op, const cld_tensor *mask); /* u8, as com
 cld_status cld_check_condition(const char *op, const cld_tensor *condition, const cld_backend *device);
 static inline const cld_array *cld_array_of(const cld_tensor *x) { return x ? &x->a : NULL; }
 /* The dtype in which an op computes on the two. Float wins over integer, and wider over narrower; f16 with bf16 gives
- * f32. But a tensor without dimensions counts as a number: only a float number beside integers changes the other's
- * dtype. */
+ * f32. But a tensor without dimensions counts as a number: it changes the other's dtype only if it is a float and the
+ * other holds integers. */
 cld_dtype cld_result_dtype(const cld_array *a, const cld_array *b);
 cld_shape cld_shape_of(const cld_array *a);
 cld_status cld_broadcast_shapes(const char *op, const cld_array *a, const cld_array *b, cld_shape *out);
