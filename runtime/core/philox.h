@@ -83,7 +83,7 @@ CLD_HOST_DEVICE static inline uint32_t cld_philox_u32(cld_philox *r) {
     return r->block[r->used++];
 }
 
-/* In [0, 1): 24 bits. */
+/* A float in [0, 1), with 24 random bits. */
 CLD_HOST_DEVICE static inline float cld_philox_uniform(cld_philox *r) {
     return (float)(cld_philox_u32(r) >> 8) * 0x1p-24f;
 }
