@@ -8,7 +8,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static cld_tensor *list; /* the weights that keep a copy */
 static uint64_t now = 1; /* counts the calls of cld_kept_take_stale */
 
-/* Of the running capture; NULL if there is none. */
+/* The uses of the running capture; NULL if there is none. */
 static cld_kept_uses *uses;
 static const cld_backend *capturing; /* its device */
 
@@ -190,7 +190,7 @@ void cld_kept_drop_uses(cld_kept_uses *of) {
 
 /* ---- renewal ---- */
 
-/* False for a tensor that is about to be freed. */
+/* Retains it, unless it is about to be freed: then false. */
 static bool retain_alive(cld_tensor *weight) {
     int refs = atomic_load(&weight->refs);
     while (refs > 0)
