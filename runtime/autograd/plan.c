@@ -98,7 +98,7 @@ cld_status cld__passed(cld_plan *p, const cld_node *n) {
     return CLD_OK;
 }
 
-/* After an error some edges were not passed. */
+/* Resets the counts of edges: after an error some edges were not passed. */
 static void forget_edges(const cld_node *n) {
     for (int k = 0; k < n->inputs; k++)
         if (n->edges[k].leaf) n->edges[k].leaf->edges_left = 0;

@@ -17,7 +17,7 @@ typedef struct cld_waiting {
 cld_status cld__wait(cld_waiting *w, cld_tensor *leaf, cld_tensor *g);
 /* The gradient that waits for this leaf, or NULL. */
 cld_tensor **cld__waiting_for(const cld_waiting *w, const cld_tensor *leaf);
-/* Somebody has taken the gradient over. */
+/* Forgets the leaf's gradient, which somebody has taken over. */
 void cld__stop_waiting(cld_waiting *w, const cld_tensor *leaf);
 /* Gradients that an optimizer can read become .grad in their original form (cld_dense_gradients); the others still
  * wait. */
@@ -31,7 +31,7 @@ static inline bool cld__is_exclusive(const cld_tensor *g) {
     return atomic_load(&g->refs) == 1 && atomic_load(&g->storage->refs) == 1 &&
            (g->a.layout == CLD_BLOCKED || cld_is_contiguous(&g->a));
 }
-/* And it is not part of something larger. */
+/* Exclusive, and not part of something larger. */
 static inline bool cld__is_whole(const cld_tensor *g) {
     return (size_t)cld_numel(&g->a) * cld_dtype_size(g->a.dtype) == g->storage->bytes;
 }
