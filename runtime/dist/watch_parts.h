@@ -149,7 +149,7 @@ void cld__watch_tell_all(cld_watch_state *w, const cld_watch_message *m);
 /* Asks the ranks from `candidate` on, one after the other; a rank that finds none below itself is the centre. */
 void cld__watch_seek(cld_watch_state *w, int candidate);
 void cld__watch_seek_on(cld_watch_state *w, double now);
-/* TCP has connected, or has failed to. */
+/* Called when TCP has connected, or has failed to. */
 void cld__watch_connected(cld_watch_state *w, cld_watch_link *link);
 /* The candidate has welcomed us on this link. */
 void cld__watch_adopt(cld_watch_state *w, cld_watch_link *link, double now);
