@@ -27,7 +27,7 @@ static cld_tensor *products(cld_tensor *g, cld_tensor *centroids, int64_t k, int
     return out ? cld_reshape(out, 2, (int64_t[]){count * rows, k}) : NULL;
 }
 
-/* For all rows: (batch, k). */
+/* The same for all rows: (batch, k). */
 static cld_tensor *similarities(cld_tensor *g, cld_tensor *centroids, int64_t k, const blocks *b) {
     if (b->count == 1) {
         CLD_AUTO cld_tensor *transposed = cld_transpose(centroids, 0, 1);
