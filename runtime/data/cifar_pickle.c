@@ -45,7 +45,7 @@ static const value *find(cld_pickle *p, const char *key) {
     return found;
 }
 
-/* "it is a list of 3", for messages. */
+/* Describes the value for messages: "it is a list of 3". */
 static const char *describe(cld_pickle *p, const value *v, char text[192]) {
     static const char *const names[] = {
         [CLD_PICKLE_NONE] = "None",          [CLD_PICKLE_BOOL] = "a bool",

@@ -249,7 +249,7 @@ static cld_status fail_empty_classes(walk *w, const uint64_t *empty, size_t coun
     return cld__listing_fail_empty(w->l, what);
 }
 
-/* The root's sub-folders are in the list. */
+/* Called when the root's sub-folders are in the list. */
 static cld_status take_classes(walk *w, const cld_listing_options *o) {
     cld_listing *l = w->l;
     w->image_count = 0; /* of the root itself */
