@@ -57,7 +57,7 @@ static cld_status cat_copy(cld_tensor *y, cld_tensor *const *xs, int count, int 
     return CLD_OK;
 }
 
-/* All have one dtype. */
+/* Joins tensors of one dtype. */
 static cld_tensor *joined(cld_tensor *const *xs, int count, int dim) {
     int64_t shape[CLD_MAX_DIMS];
     CLD_TRY_NULL(cat_shape(xs, count, &dim, shape));

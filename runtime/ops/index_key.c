@@ -217,7 +217,7 @@ static cld_tensor *move_index(cld_tensor *x, const plan *p, bool home) {
     return p->place == 0 ? cld_tensor_retain(x) : cld_permute(x, home ? dims : inverse);
 }
 
-/* (index..., others...) */
+/* The shape (index..., others...). */
 static cld_shape with_index_first(const plan *p) {
     cld_shape shape = p->index;
     for (int d = 1; d < p->flat.ndim; d++) shape.extents[shape.ndim++] = p->flat.extents[d];

@@ -27,7 +27,7 @@ static cld_status constant_backward(cld_node *n, cld_tensor *const *dout, cld_te
 }
 static const cld_op constant_op = {.name = "pad", .backward = constant_backward};
 
-/* after: like before; none is negative. */
+/* x in a larger tensor, filled with the value; before and after are not negative. */
 static cld_tensor *surround(cld_tensor *x, const int64_t *before, const int64_t *after, double value) {
     constant_node node = {.x = cld_shape_of(&x->a)};
     cld_shape shape = node.x;

@@ -97,7 +97,7 @@ cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
     return mean ? cld_cast(mean, x->a.dtype) : NULL;
 }
 
-/* In the wider dtype. */
+/* The variance, in the wider dtype. */
 static cld_tensor *variance(const char *op, cld_tensor *x, const int *dims, int ndims, bool unbiased,
                             bool keepdim) {
     reduction r;

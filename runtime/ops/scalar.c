@@ -37,8 +37,8 @@ cld_status cld_fill_(const char *op, cld_tensor *x, cld_scalar s) {
 
 /* ---- which kernel -------------------------------------------------------------------------------------- */
 
-/* The one-operand kernel for `x op s` and for `s op x`, if there is one. Subtraction adds -s; division by
- * a number is left to the two-operand kernel, because multiplying by 1/s would round twice, unless it is a power of 2. */
+/* The one-operand kernel for `x op s` and for `s op x`, if there is one. Subtraction adds -s; division by a number is
+ * left to the two-operand kernel, because multiplying by 1/s would round twice, unless s is a power of 2. */
 typedef struct scalar_form {
     bool right, left;
     cld_unary right_kind, left_kind;
@@ -59,7 +59,7 @@ static const scalar_form scalar_forms[CLD_RELU_BACKWARD + 1] = {
     [CLD_GE] = {.right = true, .right_kind = CLD_GE_SCALAR},
 };
 
-/* s op x as x op' s. */
+/* Whether s op x is x op' s for some op'. */
 static bool turned_round(cld_binary kind, cld_binary *other) {
     switch (kind) {
     case CLD_LT: *other = CLD_GT; return true;

@@ -41,7 +41,7 @@ static cld_tensor *first_k(const cld_op *op, cld_tensor **index, cld_tensor *x, 
     return cld_tensor_steal(&values);
 }
 
-/* A 0-d tensor is its own only line. */
+/* A 0-d tensor counts as one line of one element. */
 static cld_tensor *of_scalar(cld_tensor **index, cld_tensor *x) {
     *index = cld_tensor_full(CLD_I64, 0, NULL, cld_device(x), 0);
     return *index ? cld_mul_scalar(x, 1) : NULL;

@@ -277,12 +277,12 @@ static cld_tensor *slice(cld_tensor *x, int dim, int64_t start, int64_t length, 
                      (view_params){.dim = dim, .start = start, .step = step});
 }
 
-/* Negative ones count from the end. */
+/* A negative position counts from the end. */
 static int64_t from_start(int64_t position, int64_t extent) {
     return position < 0 && position != CLD_NOWHERE ? position + extent : position;
 }
 
-/* As the user wrote it. */
+/* The position as the user wrote it. */
 static long long as_written(int64_t position) {
     return position == CLD_NOWHERE ? 0 : position < 0 ? position : position + 1;
 }
