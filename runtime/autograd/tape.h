@@ -160,7 +160,7 @@ typedef struct cld_deferred {
 /* Is told about the progress of a backward. */
 typedef struct cld_follower {
     void *context;
-    /* Before backward begins: foresee is called for each node that it will visit, in that order, and then start once. */
+    /* Before backward begins: foresee is called for each node that it will visit, in that order, then start once. */
     void (*foresee)(void *context, const cld_node *n);
     cld_status (*start)(void *context);
     /* No other edge leads to this leaf. Its gradient is *came, of any floating-point dtype and layout; the follower may

@@ -1,4 +1,5 @@
-/* torchvision's RandomErasing: ten tries for a rectangle that is strictly smaller than the view, then nothing is erased. */
+/* torchvision's RandomErasing: ten tries for a rectangle strictly smaller than the view; if all fail, nothing is
+ * erased. */
 #include "runtime/views/kinds.h"
 
 enum { P, AREA, RATIO = 3, VALUE = 5 };

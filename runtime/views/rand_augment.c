@@ -1,5 +1,5 @@
-/* RandAugment as InfoMin uses it ("rand-n2-m10-mstd0.5" of timm and PyContrast): n of 15 ops, drawn with replacement, each
- * applied with probability p at a magnitude of N(m, mstd), clipped to 0 to 10. */
+/* RandAugment as InfoMin uses it ("rand-n2-m10-mstd0.5" of timm and PyContrast): n of 15 ops, drawn with replacement,
+ * each applied with probability p at a magnitude of N(m, mstd), clipped to 0 to 10. */
 #include "runtime/views/kinds.h"
 
 #define MAX_OPS   8
