@@ -130,7 +130,7 @@ static inline cld_scalar cld_real(double d) {
 typedef struct cld_memory_info {
     size_t in_use;   /* handed out now, to tensors and workspaces */
     size_t peak;     /* the highest in_use so far, or since reset_peak */
-    size_t reserved; /* of large blocks: taken from the system, whether in use or cached */
+    size_t reserved; /* in large blocks taken from the system, whether in use or cached */
     size_t limit;    /* the most that in_use may reach: the machine's memory, or its control group's limit */
 } cld_memory_info;
 
@@ -146,7 +146,8 @@ typedef struct cld_memory_ops {
     void (*set_reclaim)(void (*reclaim)(void *context), void *context); /* NULL: nothing to call */
     cld_memory_info (*info)(void);
     cld_status (*synchronize)(void); /* (optional) wait for queued work */
-    bool (*forbid_waiting)(bool on); /* (optional) while on, waiting is an error. Returns what it was */
+    /* (optional) While on, waiting is an error. Returns the previous setting. */
+    bool (*forbid_waiting)(bool on);
     /* (optional) Called when a training step has been queued. Waits for the step a few steps back, so that the host never
      * gets far ahead. A fault that a kernel found in that step is an error here. */
     cld_status (*end_step)(void);
@@ -168,7 +169,7 @@ typedef enum cld_unary {
 
 typedef enum cld_binary {
     CLD_ADD, CLD_SUB, CLD_MUL, CLD_DIV, CLD_POW, CLD_MAXIMUM, CLD_MINIMUM,
-    CLD_FLOOR_DIVIDE, CLD_REMAINDER, /* floor(a/b), a - b floor(a/b), as Lua's // and %; an integer b of 0 is reported */
+    CLD_FLOOR_DIVIDE, CLD_REMAINDER, /* floor(a/b), a - b floor(a/b), as Lua's // and %; an integer b = 0 is an error */
     CLD_EQ, CLD_NE, CLD_LT, CLD_LE, CLD_GT, CLD_GE, CLD_AND, CLD_OR, /* out is u8 */
     CLD_RELU_BACKWARD,                                               /* 0 where b <= 0, else a */
     CLD_GELU_BACKWARD, CLD_GELU_TANH_BACKWARD, CLD_SILU_BACKWARD     /* a times the slope at b */
@@ -202,7 +203,8 @@ typedef struct cld_math_ops {
                         const cld_array *b);
     /* out has x's ndim, with size 1 in each reduced dimension. Maximum and minimum are NaN if x contains one. */
     cld_status (*reduce)(cld_reduction kind, const cld_array *out, const cld_array *x);
-    /* 0-based positions along dim of CLD_MAX or CLD_MIN: the first among equals; NaN wins over everything. */
+    /* The 0-based position along dim of the maximum (CLD_MAX) or minimum (CLD_MIN): the first among equals; NaN wins
+     * over everything. */
     cld_status (*arg_reduce)(cld_reduction kind, const cld_array *out_i64, const cld_array *x, int dim);
     /* Inclusive cumulative sums along dim; reverse: from the other end. */
     cld_status (*cumsum)(const cld_array *out, const cld_array *x, int dim, bool reverse);
@@ -212,15 +214,16 @@ typedef struct cld_math_ops {
      * transposition of a and b is expressed by their strides. All of one dtype, except that out and bias may be f32 if a
      * and b are bf16 or f16. */
     cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias);
-    /* Along dim; log: log-softmax. backward: y is the output of the forward pass. */
+    /* Along dim; log: log-softmax. In softmax_backward, y is the output of the forward pass. */
     cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);
     cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                    bool log);
     /* The loss of row i of logits (n, classes) is 0 if ignored, else -sum_c q_c log p_c. p is the softmax of row /
      * temperature. q is the smoothed label: with s = label_smoothing, 1 - s at labels[i], plus s / classes everywhere.
      * labels (n) are i64 and checked by the backend. loss: one element, or (n) for CLD_EACH_ROW. share (f32, one element,
-     * or NULL): of rows whose largest logit, the first among equals, is at their label; a row with NaN has none. dlogits
-     * (or NULL): the gradient of loss, for CLD_EACH_ROW of each. One dtype except share and labels; dense, row-major. */
+     * or NULL): the share of rows whose largest logit, the first among equals, is at their label; a row with a NaN has
+     * no largest logit. dlogits (or NULL): the gradient of loss; for CLD_EACH_ROW, of each row's loss. All arrays are
+     * dense and row-major, and of one dtype, except share and labels. */
     cld_status (*cross_entropy)(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
                                 const cld_array *logits, const cld_array *labels,
                                 const cld_cross_entropy_params *p);
@@ -243,13 +246,13 @@ typedef struct cld_math_ops {
      * weight 0, and rows with weight 0 are not read. All dense, and all except first of one dtype, f32 or f64. */
     cld_status (*window_sums)(const cld_array *y, const cld_array *x, const cld_array *first,
                               const cld_array *weights);
-    /* As PyTorch's: index is i64, checked by the backend against x's extent along dim. */
+    /* As in PyTorch: index is i64, and the backend checks it against x's extent along dim. */
     cld_status (*gather)(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
     cld_status (*scatter_add)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
     cld_status (*index_select)(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
     cld_status (*index_add)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
     cld_status (*index_copy)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
-    /* Stable: the first k of each line along dim, in order. k = extent sorts. */
+    /* The first k of each line along dim, in order, and stable. With k = extent this is a sort. */
     cld_status (*topk)(const cld_array *values, const cld_array *index_i64, const cld_array *x, int dim,
                        bool descending);
     /* values (count, n): the eigenvalues of each symmetric matrix of a (count, n, n), ascending; only lower triangles are
@@ -260,8 +263,8 @@ typedef struct cld_math_ops {
      * added to position. */
     cld_status (*random)(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
                          uint64_t position, const cld_array *base);
-    bool (*allow_tf32)(
-        bool on); /* (optional) f32 products and convolutions may use it. Returns the previous setting */
+    /* (optional) Whether f32 products and convolutions may use tf32. Returns the previous setting. */
+    bool (*allow_tf32)(bool on);
 } cld_math_ops;
 
 /* ---- convolution, normalization, pooling: kernels/cpu/{conv,norm,pool}*.c ------------------------------------ */
@@ -274,15 +277,15 @@ typedef struct cld_conv_params {
 } cld_conv_params;
 
 typedef struct cld_norm_params {
-    bool training; /* batch statistics, and the running ones are updated; else the running ones are used */
+    bool training; /* uses batch statistics and updates the running ones; else uses the running ones */
     bool relu;     /* out = relu(norm(x) [+ residual]) */
     double momentum, eps;
     cld_parts parts; /* of x's images, each with its own statistics; in evaluation there is one part */
-    cld_share share; /* of a step's images, if they come in several calls */
+    cld_share share; /* this call's share of a step's images, if they come in several calls */
 } cld_norm_params;
 
-/* Size of relu's mask, for a device that masks. For each 16 bytes of x, in the device's own layout, the mask has a byte
- * with one bit per element, lowest first, set if relu let the element through. */
+/* The size of relu's mask, for a device that masks. For each 16 bytes of x, in the device's own layout, the mask has a
+ * byte with one bit per element, lowest first, which is set if relu let the element through. */
 static inline int64_t cld_norm_mask_bytes(const cld_array *x) {
     return (cld_numel(x) * (int64_t)cld_dtype_size(x->dtype) + 15) / 16;
 }
@@ -297,16 +300,18 @@ typedef struct cld_conv_ops {
     /* (optional) The same for a convolution's weight (O, C / groups, kernel, kernel); strided if this slot is NULL. */
     cld_layout (*weight_layout)(cld_dtype dtype, const int64_t *shape);
     bool accepts_half; /* takes bf16 and f16 activations in every function here */
-    double
-        keeps_below; /* keep norms' outputs for backward while less than this share of the memory is in use */
-    bool adds_dy;    /* norm_backward takes dy as two terms */
-    bool masks;      /* norm writes relu's mask after a residual, and norm_backward takes it in place of y */
+    /* Norms' outputs are kept for backward while less than this share of the memory is in use. */
+    double keeps_below;
+    bool adds_dy;     /* norm_backward takes dy as two terms */
+    bool masks;       /* norm writes relu's mask after a residual, and norm_backward takes it in place of y */
     bool weight_like; /* dw may have x's dtype and weight_layout's layout */
-    /* (optional) Use Winograd's algorithm if faster: a digit less precise in f32. On at first; returns what it was. */
+    /* (optional) Whether to use Winograd's algorithm if it is faster; in f32 it is a digit less precise. On by default.
+     * Returns the previous setting. */
     bool (*set_winograd)(bool on);
     /* (optional) Whether conv2d's output y should be recomputed in backward rather than kept; depends on the shapes. */
     bool (*rebuilds)(const int64_t *x, const int64_t *w, const int64_t *y);
-    /* As PyTorch's: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O), y (N, O, H', W'). bias, dbias: or NULL. */
+    /* As in PyTorch: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O), y (N, O, H', W'). bias and dbias may
+     * be NULL. */
     cld_status (*conv2d)(const cld_array *y, const cld_array *x, const cld_array *w, const cld_array *bias,
                          const cld_conv_params *p);
     cld_status (*conv2d_data)(const cld_array *dx, const cld_array *dy, const cld_array *w,
@@ -316,12 +321,13 @@ typedef struct cld_conv_ops {
     /* y = (x - mean) * invstd * weight + bias per channel [+ residual] [then relu]. Each part of the batch has its own mean
      * and invstd; (parts, C) are written: in training the parts' own, else one row from the running statistics. residual,
      * weight, bias may be NULL. In training the running statistics are updated (with the unbiased variance) once per view,
-     * and batches (i64, one element) counts the views; or all of these are NULL. A view's update uses the mean over its
-     * blocks, weighted with the blocks' rows. If a view's mean or variance is not finite in a channel, it updates nothing.
-     * If a call has a share of its views' images (total > 0), one such view blocks the whole update, and only a call with
-     * done 0 adds to batches. mask: NULL, or, if the device masks and relu follows a residual, cld_norm_mask_bytes(x) of
-     * u8. sums: NULL, or in training the result of norm_sums, added up over the ranks that share the batch (parts.total >
-     * 0). Then mean and invstd are those of whole blocks, and all blocks of each view update the running statistics. */
+     * and batches (i64, one element) counts the views; or running_mean, running_var and batches are all NULL. A view's
+     * update uses the mean over its blocks, weighted with the blocks' rows. If a view's mean or variance is not finite
+     * in a channel, it updates nothing. If a call has only a share of its views' images (share.total > 0), one such
+     * view blocks the whole update, and only a call with share.done = 0 adds to batches. mask: NULL, or, if the device
+     * masks and relu follows a residual, cld_norm_mask_bytes(x) of u8. sums: NULL, or in training the result of
+     * norm_sums, added up over the ranks that share the batch (parts.total > 0). Then mean and invstd are those of
+     * whole blocks, and all blocks of each view update the running statistics. */
     cld_status (*norm)(const cld_array *y, const cld_array *mask, const cld_array *mean,
                        const cld_array *invstd, const cld_array *x, const cld_array *residual,
                        const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
@@ -365,7 +371,8 @@ typedef struct cld_conv_ops {
 /* ---- plans of convolutions: optional ------------------------------------------------------------------------------ */
 
 /* Which algorithm of the device's library computes a convolution of one shape. If it is chosen by timing, another process
- * may choose another one, which rounds differently. So a run keeps the choices, for the same library on the same chip. */
+ * may choose a different one, which rounds differently. So a run keeps its choices, for the same library on the same
+ * chip. */
 enum { CLD_PLAN_KNOBS = 48 };
 typedef struct cld_conv_plan {
     int kind; /* 0: conv2d, 1: conv2d_data, 2: conv2d_weight */
@@ -382,8 +389,8 @@ typedef struct cld_conv_plan {
 } cld_conv_plan;
 
 typedef struct cld_plan_ops {
-    const char *(*library)(void);           /* the library they belong to: "cuDNN 9.19.0" */
-    int (*count)(void);                     /* plans chosen or set so far */
+    const char *(*library)(void);           /* the library that the plans belong to: "cuDNN 9.19.0" */
+    int (*count)(void);                     /* how many plans were chosen or set so far */
     void (*get)(int i, cld_conv_plan *out); /* 0 <= i < count, in the order their shapes first came */
     /* Use this plan for its shape from the next call on, in place of an earlier choice, if it can be made here. Graphs that
      * are already captured keep theirs. */
@@ -401,19 +408,20 @@ typedef struct cld_loss_ops {
     /* The same, with the positive f . key as class 0 in front of the queue's classes. */
     cld_status (*queue_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                 const cld_array *key, const cld_array *queue, double temperature);
-    /* Uniform in 0 .. size - 1, a pure function of (seed, draw). draw is an i64 of one element and is advanced. */
+    /* Fills negatives with uniform numbers in 0 .. size - 1, a pure function of (seed, draw). draw is one i64, which is
+     * advanced. */
     cld_status (*sample_negatives)(const cld_array *negatives, const cld_array *draw, int64_t size,
                                    uint64_t seed);
-    /* NCE with the bank's rows negatives (rows, K). z, one element, is <= 0 until the first batch sets it. */
+    /* NCE; negatives (rows, K) are rows of the bank. z, one element, is <= 0 until the first batch sets it. */
     cld_status (*bank_nce)(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
                            const cld_array *bank, const cld_array *index, const cld_array *negatives,
                            double temperature);
-    /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending. Nothing if the one
-     * element of condition (u8, or NULL) is 0. */
+    /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending. Does nothing if
+     * the one element of condition (u8, or NULL) is 0. */
     cld_status (*bank_update)(const cld_array *bank, const cld_array *index, const cld_array *f,
                               double momentum, const cld_array *condition);
     /* The ring buffer: queue[(pointer + i) mod size] = keys[i] for all i; if several write the same row, the last one wins.
-     * Then pointer (i64, one element) += number of keys, mod size. Nothing if condition is 0. */
+     * Then pointer (i64, one element) += number of keys, mod size. Does nothing if condition is 0. */
     cld_status (*enqueue)(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
                           const cld_array *condition);
     /* Lloyd's algorithm as CLD defines it, in each part of the rows separately. labels (rows): 0 .. k - 1. centroids (parts
@@ -453,18 +461,18 @@ typedef struct cld_rule_settings {
     bool decoupled; /* adam: the decay acts on the weight (AdamW), else it is part of the gradient */
 } cld_rule_settings;
 
-/* One parameter of a step with its gradient and state. All is dense, n elements, of one dtype, f32 or f64. If takes_half is
- * set, the gradient and copy of an f32 parameter may have 16 bits, and may be channels last, as convolutions have them: for
- * a parameter (out, channels, inner), (out, inner, channels). */
+/* One parameter of a step with its gradient and state: dense arrays of n elements, all f32 or all f64. If takes_half is
+ * set, the gradient and copy of an f32 parameter may have 16 bits, and may be channels last, as convolutions have them:
+ * for a parameter (out, channels, inner), they are (out, inner, channels). */
 typedef struct cld_step_tensor {
     void *param;
     const void *grad;
     void *slots[2]; /* the rule's state: sgd, lars: momentum (NULL if that is 0); adam: the two moments */
-    int64_t *steps; /* steps made so far, counted up; or NULL */
-    void *copy;     /* the new values in 16 bits, or NULL; if no step is made (condition) it stays as it is */
+    int64_t *steps; /* the number of steps made so far, which a step increments; or NULL */
+    void *copy;     /* the new values in 16 bits, or NULL; unchanged if no step is made (condition) */
     int64_t n;
-    int64_t channels, inner;                 /* shape of 16-bit arrays; inner 1: as the parameter lies */
-    cld_dtype dtype, grad_dtype, copy_dtype; /* the gradient's: dtype, or 16 bits */
+    int64_t channels, inner;                 /* shape of 16-bit arrays; inner 1: in the parameter's order */
+    cld_dtype dtype, grad_dtype, copy_dtype; /* grad_dtype: dtype, or one of 16 bits */
     int settings;                            /* index into the step's settings; ascending over the tensors */
 } cld_step_tensor;
 
@@ -488,13 +496,13 @@ typedef struct cld_optim_ops {
      * tensors' addresses fit into a launch: 560 tensors in 16 groups always do, 400 if any has 16 bits. */
     cld_status (*step)(cld_rule rule, int count, const cld_step_tensor *tensors,
                        const cld_rule_settings *settings, const cld_step_control *control);
-    /* target = decay * target + (1 - decay) * source. Nothing if the one element of condition (u8, or NULL) is 0.
+    /* target = decay * target + (1 - decay) * source. Does nothing if the one element of condition (u8, or NULL) is 0.
      * decay_tensor (f64, one element, or NULL) replaces decay. */
     cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay,
                       const cld_array *decay_tensor, const cld_array *condition);
     /* norm (one element, f32 or f64): the Euclidean norm of all gradients together (dense in any layout, of a step's
-     * dtypes), divided by scale; NaN if condition is 0. factor (f64, one element): min(1, max_norm / (norm + 1e-6)), NaN if
-     * the norm is, 1 if max_norm is infinite. The rest of control is ignored. Repeatable to the bit. */
+     * dtypes), divided by scale; NaN if condition is 0. factor (f64, one element): min(1, max_norm / (norm + 1e-6));
+     * NaN if the norm is NaN, 1 if max_norm is infinite. The rest of control is ignored. Repeatable to the bit. */
     cld_status (*grad_norm)(const cld_array *norm, const cld_array *factor, int count, const cld_array *grads,
                             double max_norm, const cld_step_control *control);
     /* Multiplies each array (dense, f32 or f64) by the one element of factor (f64). */
@@ -512,12 +520,12 @@ typedef struct cld_optim_ops {
 
 /* ---- images: views as they were drawn (kernels/view.h) --------------------------------------------------------- */
 
-/* What a device must know of a batch of views before it reads them: see cld_view_batch_add in kernels/resample.h. */
+/* What a device must know about a batch of views before it reads them: see cld_view_batch_add in kernels/resample.h. */
 typedef struct cld_view_batch {
     size_t stride;    /* bytes between the instructions of consecutive views, a multiple of 8 */
     int64_t pixels;   /* of the largest canvas of any view */
     int64_t narrowed; /* pixels of the largest intermediate image between the two passes of a RESAMPLE */
-    int64_t taps; /* of the RESAMPLE that has most: weights, and two more numbers per output, along x and y */
+    int64_t taps; /* of the RESAMPLE with the most: weights, and two more numbers per output, along x and y */
     bool resamples_again; /* a RESAMPLE comes after another instruction */
 } cld_view_batch;
 
@@ -527,16 +535,17 @@ typedef struct cld_image_ops {
     /* CPU only: the canvas after the view's instructions up to NORMALIZE: interleaved u8 (height, width, 3). */
     cld_status (*canvas)(uint8_t *out, const cld_view *v, const cld_pixels *image, cld_scratch *scratch);
     /* (optional) For a device that queues. views (n, 3, height, width): f32, bf16 or f16, laid out by conv.layout. drawn
-     * (u8, (n, stride)): instructions. images: u8, (N, H, W, 3), dense. rows (i64): images, each with equally many
-     * consecutive views, so a divisor of n; or NULL: the first n images. Values are rounded from the CPU's. */
+     * (u8, (n, stride)): instructions. images: u8, (N, H, W, 3), dense. rows (i64): which images to use; each has
+     * equally many consecutive views, so their number divides n. NULL: the first n images. Values are the CPU's,
+     * rounded. */
     cld_status (*views)(const cld_array *views, const cld_array *images, const cld_array *rows,
                         const cld_array *drawn, const cld_view_batch *batch);
 } cld_image_ops;
 
 /* ---- graphs: optional ------------------------------------------------------------------------------------------ */
 
-/* Work that was queued during a capture and can be queued again as a whole. Memory allocated during the capture belongs to
- * the graph: nobody else gets it before the graph is freed. */
+/* A graph is work that was queued during a capture and can be queued again as a whole. Memory allocated during the
+ * capture belongs to the graph: nobody else gets it before the graph is freed. */
 typedef struct cld_graph_ops {
     cld_status (*begin)(void);       /* from here on work is recorded instead of run */
     cld_status (*end)(void **graph); /* ends the recording, also on failure */
@@ -582,7 +591,7 @@ typedef struct cld_plugin {
     const cld_backend *(*open)(int ordinal);
 } cld_plugin;
 
-/* What such a library is given: this side's error record, the one that the user reads. */
+/* What such a library is given: the program's error record, which the user reads. */
 typedef struct cld_plugin_host {
     cld_status (*fail)(cld_status code, const char *format, ...);
     cld_status (*code)(void);

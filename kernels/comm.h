@@ -14,8 +14,9 @@
  *     lane->join();                        later computations see the sum
  *
  * All of it may be captured in a graph: fork and join become edges. Before a capture each collective must have run
- * once; an exchange, with the same ranks. Between its collective and the join nobody may write to an array or release
- * it (runtime/dist holds it). Ranks that do different things hang; the runtime must make sure that they do the same.
+ * once, and an exchange must have run with the same ranks. Between its collective and the join nobody may write to an
+ * array or release it (runtime/dist holds it). If ranks do different things, they hang, so the runtime must make sure
+ * that all do the same.
  */
 #ifndef CLD_KERNELS_COMM_H
 #define CLD_KERNELS_COMM_H
@@ -48,8 +49,8 @@ typedef struct cld_comm_ops {
      * CPU's broadcast) and starts with it. Both NULL: already joined. */
     cld_status (*make_id)(unsigned char id[CLD_COMM_ID_BYTES]);
     cld_status (*start)(const unsigned char id[CLD_COMM_ID_BYTES], int rank, int world);
-    /* In place, for each array. Sums of floats alone are scaled: of scale times the values. The bits are the same on
-     * all ranks, and each time. */
+    /* In place, for each array. Only sums of floats use scale: they are sums of scale times the values. The result is
+     * the same to the bit on all ranks and every time. */
     cld_status (*all_reduce)(int count, const struct cld_array *arrays, cld_comm_kind kind, double scale);
     /* out holds the ranks' arrays one after the other. */
     cld_status (*all_gather)(const struct cld_array *out, const struct cld_array *in);
@@ -57,11 +58,11 @@ typedef struct cld_comm_ops {
     cld_status (*reduce_scatter)(const struct cld_array *out, const struct cld_array *in);
     cld_status (*broadcast)(int count, const struct cld_array *arrays, int from);
     /* Among neighbours: each rank lists the ranks that it sends to and those that it receives from, each at most once.
-     * Both sides of a pair give the same number of bytes. Every rank has at least one piece: its own, which it may send
-     * to itself. */
+     * Both sides of a pair give the same number of bytes. Every rank has at least one piece, even if it is one that it
+     * sends to itself. */
     cld_status (*exchange)(int sends, const cld_comm_piece *sent, int receives,
                            const cld_comm_piece *received);
-    /* Whether queued work is known to have failed. Does not wait. */
+    /* An error if queued work is known to have failed. Does not wait. */
     cld_status (*check)(void);
 } cld_comm_ops;
 

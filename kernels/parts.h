@@ -41,7 +41,7 @@ typedef struct cld_cut {
     int64_t before;       /* rows of a view before the local ones */
     int views, blocks;    /* local */
     int of, first;        /* blocks of a view in the whole batch, and the number of the first local one */
-    int larger;           /* the number of blocks, the first ones, that have one image more */
+    int larger;           /* the first `larger` blocks have one image more */
 } cld_cut;
 
 CLD_HOST_DEVICE static inline cld_cut cld_cut_of(const cld_parts *p, int64_t rows) {
@@ -59,7 +59,7 @@ CLD_HOST_DEVICE static inline cld_cut cld_cut_of(const cld_parts *p, int64_t row
     return c;
 }
 
-/* Of a view's local rows, those before block number `number` of the batch. */
+/* How many of a view's local rows come before block `number` of the batch. */
 CLD_HOST_DEVICE static inline int64_t cld_cut_until(const cld_cut *c, int number) {
     int64_t row = number * c->block + (number < c->larger ? number : c->larger) * c->image - c->before;
     return row < 0 ? 0 : row < c->view ? row : c->view;
@@ -74,8 +74,8 @@ CLD_HOST_DEVICE static inline int64_t cld_cut_rows(const cld_cut *c, int part) {
     return cld_cut_until(c, number + 1) - cld_cut_until(c, number);
 }
 
-/* The number of rows of the largest part. It is the first or the second, because some of the first block's rows may be
- * elsewhere. */
+/* The number of rows of the largest part. That is the first or the second part, because some of the first block's rows
+ * may be on another rank. */
 CLD_HOST_DEVICE static inline int64_t cld_cut_most(const cld_cut *c) {
     int64_t first = cld_cut_rows(c, 0), second = c->blocks > 1 ? cld_cut_rows(c, 1) : 0;
     return first > second ? first : second;
@@ -137,8 +137,8 @@ static inline int64_t cld_part_whole_rows(const cld_parts *p, int64_t rows, int 
 
 /* ---- blocks ----------------------------------------------------------------------------------------------------------- */
 
-/* Blocks of at most `block` images (0: one block with all). No block has a single image if there are more images: then
- * there are fewer blocks, and one of them is longer. */
+/* The number of blocks of at most `block` images (0: one block with all). If there is more than one image, no block has
+ * only one: then there are fewer blocks, and one of them is longer. */
 static inline int64_t cld_block_count(int64_t images, int64_t block) {
     int64_t blocks = block > 0 ? (images + block - 1) / block : 1, most = images / 2;
     if (blocks > most) blocks = most;
@@ -155,18 +155,18 @@ typedef struct cld_running_move {
     double keep, gain;
 } cld_running_move;
 
-/* When a step's images come in several calls: this call has `rows` of `total`, `done` came before. Its views need not
- * be all that a step makes of an image: other calls with these images have `before` views earlier and `after` views
- * later (for example views of another size). total 0: a call has all images. */
+/* If a step's images come in several calls: this call has `rows` of `total`, and `done` came before. It need not have
+ * all views that a step makes of an image: other calls with these images have `before` earlier views and `after` later
+ * ones (for example views of another size). total 0: the call has all images. */
 typedef struct cld_share {
     int64_t done, rows, total;
     int before, after;
 } cld_share;
 
-/* The V views of such a call make one update: s is the sum over v of m (1 - m)^(V - v) s_v. All calls of the step make,
- * of the images' B + V + A views in order (B: before, A: after), r <- (1 - K) r + sum of w s (1 - m)^A, with w = rows /
- * total and K = 1 - (1 - m)^(B + V + A). This call contributes k = w (1 - m)^A (1 - (1 - m)^V) to K, and later ones the
- * rest, l = w (1 - (1 - m)^A) + (total - done - rows) / total K:
+/* The V views of such a call make one update: s is the sum over v of m (1 - m)^(V - v) s_v. With the images' B + V + A
+ * views in order (B: before, A: after), all calls of the step together make r <- (1 - K) r + sum of w s (1 - m)^A, with
+ * w = rows / total and K = 1 - (1 - m)^(B + V + A). This call contributes k = w (1 - m)^A (1 - (1 - m)^V) to K, and
+ * later ones contribute the rest, l = w (1 - (1 - m)^A) + (total - done - rows) / total K:
  *     r <- ((1 - k - l) r + w (1 - m)^A s) / (1 - l)
  * After the step's last call, r is the same as after calls with all images, view by view. */
 static inline cld_running_move cld_move_by_share(double momentum, int views, const cld_share *of) {

@@ -1,4 +1,4 @@
-/* The arithmetic of one pixel, as Pillow does it, for the host's loops (kernels/cpu/view_*.c) and for devices
+/* The arithmetic of one pixel, the same as in Pillow, for the host's loops (kernels/cpu/view_*.c) and for devices
  * (kernels/cuda/view.cu); resizing is in kernels/resample.h. Types and order of operations are Pillow's, step by step.
  * Files that include this are compiled without fused multiply-adds, which round once where Pillow rounds twice.
  */
@@ -13,7 +13,7 @@
 /* ---- blends ------------------------------------------------------------------------------------------------------------ */
 
 /* Image.blend of two levels: a + factor * (b - a), clipped and truncated. For a factor in [0, 1] the result cannot
- * leave the range, so Pillow's unclipped branch gives the same. */
+ * leave the range, so Pillow's branch without clipping gives the same. */
 CLD_HOST_DEVICE static inline uint8_t cld_pixel_blend(int a, int b, float factor) {
     float value = (float)a + factor * (float)(b - a);
     value = value < 0.0f ? 0.0f : value;
@@ -84,7 +84,8 @@ CLD_HOST_DEVICE static inline uint8_t cld_pixel_stretch(int v, int low, int high
     return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
 }
 
-/* ImageOps.equalize: 0 leaves the levels as they are. All pixels except those of the last level, in 255 steps. */
+/* ImageOps.equalize's step: the number of pixels, without those of the last level that occurs, divided by 255. A step
+ * of 0 leaves the levels as they are. */
 CLD_HOST_DEVICE static inline uint32_t cld_pixel_equalize_step(const uint32_t histogram[256]) {
     uint32_t sum = 0, last = 0;
     for (int v = 0; v < 256; v++) {
@@ -103,8 +104,8 @@ CLD_HOST_DEVICE static inline uint8_t cld_pixel_equalize(int v, uint32_t below, 
 
 /* ---- sharpness --------------------------------------------------------------------------------------------------------- */
 
-/* ImageFilter.SMOOTH: the sum of the 3 x 3 levels around, the middle one five times, divided by 13 and rounded. No such
- * sum lies halfway between two levels, so integers give the same as Pillow's floats. */
+/* ImageFilter.SMOOTH: the sum of the 3 x 3 levels around a pixel, with the middle one five times, divided by 13 and
+ * rounded. No such sum lies halfway between two levels, so integers give the same as Pillow's floats. */
 CLD_HOST_DEVICE static inline int cld_pixel_smooth(int sum) { return (2 * sum + 13) / 26; }
 
 /* ---- Image.transform(AFFINE): in double, the border pixels repeated --------------------------------------------------- */
@@ -190,7 +191,7 @@ CLD_HOST_DEVICE static inline cld_box cld_pixel_box(double sigma) {
     return b;
 }
 
-/* sum: of the 2 radius + 1 levels around; before, after: the levels next to them on either side. */
+/* sum: of the 2 radius + 1 levels around the pixel; before, after: the levels next to these on either side. */
 CLD_HOST_DEVICE static inline uint8_t cld_pixel_boxed(uint32_t sum, int before, int after, cld_box b) {
     return (uint8_t)((sum * b.whole + ((uint32_t)before + (uint32_t)after) * b.edge + (1u << 23)) >> 24);
 }

@@ -1,5 +1,5 @@
-/* Image.resize as Pillow does it: the input pixels of an output and their weights, along one dimension. In fixed point.
- * The host's loops and the devices share it, and decoders use it to find out which part a view needs.
+/* Pillow's Image.resize along one dimension, in fixed point: the input pixels of an output and their weights. The
+ * host's loops and the devices share it, and decoders use it to find out which part of an image a view needs.
  *
  * Taps end at the box's edge, at whole pixels, as Image.crop followed by Image.resize does. Pillow's resize(box=) alone
  * would reach beyond the box into the image.
@@ -49,7 +49,7 @@ CLD_HOST_DEVICE static inline cld_axis cld_axis_y(const cld_view_instruction *s,
                        s->resample.filter);
 }
 
-/* The filter's width. It widens when the image shrinks ("antialiased"). */
+/* The filter's width. The filter is wider if the image shrinks ("antialiased"). */
 typedef struct cld_filter_width {
     double scale, stretch, support; /* inputs per output; the filter's stretch; inputs on either side */
 } cld_filter_width;
@@ -136,8 +136,8 @@ CLD_HOST_DEVICE static inline cld_rect cld_resample_needs(const cld_view_instruc
     return r;
 }
 
-/* The part of an image of this full size that the view reads, in pixels of the image after `shrink`. The whole image if
- * the view does not begin with a RESAMPLE. */
+/* The part of an image of this full size that the view reads, in pixels of the image after `shrink`: the whole image,
+ * if the view does not begin with a RESAMPLE. */
 CLD_HOST_DEVICE static inline cld_rect cld_view_needs(const cld_view *v, int full_height, int full_width,
                                                       int shrink) {
     cld_rect whole = {0, 0, (full_height + shrink - 1) / shrink, (full_width + shrink - 1) / shrink};

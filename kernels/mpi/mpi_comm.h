@@ -38,13 +38,13 @@ cld_status cld_mpi_thread_start(cld_ranks *out);
 void cld_mpi_thread_stop(void);
 /* Copies the order. */
 cld_status cld_mpi_queue(const cld_mpi_order *order);
-/* Waits until all queued work is done. An error of any of it stays. */
+/* Waits until all queued work is done. After an error, every later call reports it too. */
 cld_status cld_mpi_wait(void);
 cld_status cld_mpi_check(void);
 
 /* ---- plugin.c: on the thread ---- */
 
-/* MPI_Init, and which ranks there are. An error's text is at most `room` long. */
+/* Calls MPI_Init and finds out which ranks there are. On failure writes at most `room` bytes of text to problem. */
 bool cld_mpi_join_job(cld_ranks *out, char *problem, size_t room);
 
 /* ---- comm.c ---- */

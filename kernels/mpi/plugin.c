@@ -15,7 +15,7 @@ static bool failed(int code, const char *call, char *problem, size_t room) {
     return true;
 }
 
-/* The ranks on this machine, and the number of machines: every machine's first rank counts one. */
+/* Finds the ranks on this machine, and the number of machines: only the first rank of each machine counts it. */
 static bool find_machines(cld_ranks *r, char *problem, size_t room) {
     MPI_Comm here;
     int code = MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, r->rank, MPI_INFO_NULL, &here);

@@ -15,7 +15,7 @@ static struct {
     pthread_cond_t work, done;
     cld_mpi_order *first, *last;
     int64_t queued, finished;
-    int waiting;  /* somebody waits: poll without pause */
+    int waiting;  /* how many wait for a result: poll without pause */
     bool started; /* or has failed to */
     bool failed;
     char problem[512];
@@ -82,7 +82,7 @@ static int begin(const cld_mpi_order *o, MPI_Request *requests) {
 
 enum { SPINS = 2000, PAUSE_NS = 50000 };
 
-/* Like MPI_Testall, whose error only says that some request has one. */
+/* MPI_Testall would do, but its error only says that some request has failed. */
 static int test_each(int count, MPI_Request *requests, bool *complete) {
     *complete = true;
     for (int i = 0; i < count; i++) {
@@ -93,7 +93,8 @@ static int test_each(int count, MPI_Request *requests, bool *complete) {
     return MPI_SUCCESS;
 }
 
-/* A waiting process has no other use for the core; after a while another process may. */
+/* Polls until the requests are complete. While the main thread waits for them, the core has no other use, so there is
+ * no pause between two looks; after SPINS of them there is one, in case another process needs the core. */
 static int await(int count, MPI_Request *requests) {
     for (int looks = 0;;) {
         bool complete;
