@@ -23,10 +23,11 @@
     (4 << 20) /* multiplications per pair of pixels; smaller products are not worth the calls */
 
 typedef struct pair {
-    int out, in, tap, count; /* count: pixels from out and from in on that the tap connects one to one */
+    int out, in, tap, count; /* count: the tap connects so many pixels, from out and from in on, one to one */
 } pair;
 
-/* An operand's pixels or taps: those that occur in a pair, in order, and the position of each among these; -1: none. */
+/* The pixels or taps of an operand. Those that occur in a pair are numbered in order: place[] holds each one's number,
+ * or -1 for one that does not occur. */
 typedef struct used {
     int all, count, place[MOST];
 } used;
@@ -167,7 +168,7 @@ static int target(cld_conv_direction direction, const pair *p) {
     return direction == CLD_CONV_FORWARD ? p->out : direction == CLD_CONV_DATA ? p->in : p->tap;
 }
 
-/* Multiplies all pairs, splitting them where some of the results have been started and others not. */
+/* Multiplies all pairs. A pair is split if only some of its results have been started: those are added to. */
 static cld_status multiply_all(cld_conv_direction direction, const operand *x, const operand *w,
                                const operand *y, const joins *j) {
     bool begun[MOST] = {false};

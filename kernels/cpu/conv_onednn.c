@@ -18,7 +18,7 @@
 
 #define MAX_PLANS 512
 
-/* All that a primitive depends on; compared bytewise, so it is zeroed before it is filled in. */
+/* Everything that a primitive depends on. It is compared bytewise, so it is zeroed before it is filled in. */
 typedef struct plan_key {
     int64_t x[4], w[4], y[4];
     cld_conv_params params;
@@ -86,8 +86,8 @@ static size_t reserve(plan *p, size_t bytes) {
     return offset;
 }
 
-/* A plan in the making, with all that is needed only to make it: after an exception, everything is here to be
- * destroyed. */
+/* A plan that is being made, and what is needed only for that. After an exception, all of it can be destroyed from
+ * here. */
 typedef struct making {
     plan *plan;
     dnnl_primitive_attr_t attributes;

@@ -1,5 +1,5 @@
 /* f32 convolutions of 3 x 3 kernels with stride 1, by Winograd's algorithm. conv.c calls these with AVX2, for which
- * oneDNN has none, and with AVX-512 if they are faster than oneDNN's. */
+ * oneDNN does not have this algorithm, and with AVX-512 if they are faster than oneDNN's. */
 #ifndef CLD_CPU_CONV_WINOGRAD_H
 #define CLD_CPU_CONV_WINOGRAD_H
 

@@ -1,6 +1,6 @@
 /* Conversion between the dtypes in memory and the three types that kernels compute in. 16-bit floats round to nearest
- * even. A float that no int64 can hold becomes the smallest int64 (as on x86), and integers wrap around in narrower
- * types. */
+ * even. A float that does not fit into int64 becomes the smallest int64 (as on x86), and integers wrap around in
+ * narrower types. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 

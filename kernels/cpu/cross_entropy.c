@@ -26,8 +26,8 @@ typedef struct row {
 
 /* ---- loops --------------------------------------------------------------------------------------------- */
 
-/* dx = (p - soft) * weight, p = exp(scale (x - m)) * share. Two tests: is any of x not below v, which is also true for
- * NaN? Is any not at most v? */
+/* dx = (p - soft) * weight, p = exp(scale (x - m)) * share. Also two tests, both true for NaN: is any of x not below v,
+ * and is any not at most v? */
 #define DEFINE_LOOPS(name, T, E)                                                                             \
     CLD_SIMD static T max_##name(const T *x, int64_t n, T m) { CLD_LANE_MAX(T, m); }                         \
     CLD_SIMD static double sum_exp_##name(const T *x, int64_t n, T m, T scale) {                             \

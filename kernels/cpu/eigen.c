@@ -21,7 +21,7 @@ enum {
     LANES = 8,
     SLICE = 4 * LANES /* columns that are rotated together */,
     CHUNK = 32,
-    MANY = 512 /* rows: per thread; from which starting threads pays */
+    MANY = 512 /* rows per thread, and the least number of rows for which starting threads pays */
 };
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
 
@@ -148,8 +148,8 @@ static void qr_step(double *d, double *off, int64_t first, int64_t last, rotatio
     if (made->list && made->room - made->count < made->width) rotate(made);
 }
 
-/* Small relative to its neighbours, or to the matrix's largest value, 1. Smaller elements, whose squares underflow,
- * cannot be chased. */
+/* Is off[k] small relative to its neighbours, or to the matrix's largest value, 1? Smaller elements, whose squares
+ * underflow, cannot be chased. */
 static bool is_small(const double *d, const double *off, int64_t k) {
     return fabs(off[k]) <= DBL_EPSILON * fmax(fabs(d[k]) + fabs(d[k + 1]), DBL_EPSILON);
 }
@@ -171,12 +171,12 @@ static bool diagonalize(double *d, double *off, int64_t n, rotations *made) {
 
 /* ---- one matrix ------------------------------------------------------------------------------------------ */
 
-/* Memory that each matrix in turn is worked on in. n: rows; k: vectors that are wanted. */
+/* The memory for one matrix, reused for the next one. n: rows; k: vectors that are wanted. */
 typedef struct workspace {
     int64_t n, k, width;              /* width: n, in whole slices */
     double *a, *d, *off, *scales, *w; /* (n, n), and n values each */
     double *vectors;                  /* (n, width) */
-    rotation *list;                   /* room of them */
+    rotation *list;                   /* (room) */
     int64_t room;
     struct place {
         double value;
@@ -190,8 +190,8 @@ static int ascending(const void *a, const void *b) {
                                 : (x->row > y->row) - (x->row < y->row);
 }
 
-/* Copies the lower triangle of x into a whole symmetric matrix; returns the largest absolute value, NaN or infinity if
- * there is one. */
+/* Copies the lower triangle of x into a whole symmetric matrix. Returns the largest absolute value, or NaN or infinity
+ * if x has one. */
 static double mirror(double *a, const void *x, cld_dtype dtype, int64_t n) {
     double largest = 0;
     for (int64_t i = 0; i < n; i++)
@@ -204,7 +204,7 @@ static double mirror(double *a, const void *x, cld_dtype dtype, int64_t n) {
     return largest;
 }
 
-/* From the tridiagonal matrix's vectors to the original matrix's: applies the reflections, the last one first. */
+/* Turns a vector of the tridiagonal matrix into one of the original matrix: applies the reflections, last one first. */
 static void reflect_back(double *vector, const workspace *s) {
     for (int64_t k = s->n - 2; k >= 0; k--) {
         const double *v = s->a + k * s->n + k + 1;

@@ -37,7 +37,7 @@ cld_status cld__bank_update(const cld_array *bank, const cld_array *index, const
                             double momentum, const cld_array *condition);
 cld_status cld__enqueue(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
                         const cld_array *condition);
-/* Checks that every entry of index is in 0 .. size - 1; else an error names the first that is not. */
+/* Checks that every entry of index is in 0 .. size - 1. If not, an error names the first that is not. */
 cld_status cld__check_index(const char *op, const char *what, const cld_array *index, int64_t size);
 
 /* nce.c */

@@ -21,7 +21,7 @@
 #include "runtime/core/process.h"
 
 #define ALIGNMENT 64
-#define SMALL     (256u << 10) /* smaller blocks: the C library's */
+#define SMALL     (256u << 10) /* smaller blocks come from the C library */
 #define PAGE      4096u
 #define OTHERS    (64u << 20) /* at least this much is left to others when addresses are short */
 
@@ -37,7 +37,7 @@ static struct {
     size_t count, room;
     size_t high; /* end of the highest range ever handed out since the cache was emptied */
     size_t in_use, peak, limit;
-    bool confined; /* addresses are short: what does not fit in here must not take the others' share */
+    bool confined; /* addresses are short: blocks that do not fit in here must not take the others' share */
 } arena = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 #if defined(__SANITIZE_ADDRESS__)

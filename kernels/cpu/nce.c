@@ -1,4 +1,4 @@
-/* Noise-contrastive estimation against a memory bank (Wu et al., CVPR 2018, as CLD's released code behaves).
+/* Noise-contrastive estimation against a memory bank (Wu et al., CVPR 2018), in the form of CLD's released code.
  *
  * With s = exp(f . m / T) / Z and c = K / size, the noise's share of K uniform negatives,
  *

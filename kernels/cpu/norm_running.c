@@ -57,7 +57,7 @@ static void move_all(const cld_array *running_mean, const cld_array *running_var
     }
 }
 
-/* Skips what is not finite: the step is skipped because of it, but what is written here would stay. */
+/* Skips statistics that are not finite: the optimizer then skips the step, but what is written here would stay. */
 void cld_norm_move_running(const cld_array *running_mean, const cld_array *running_var,
                            const cld_array *batches, const cld_batch_statistics *batch, const cld_array *x,
                            const cld_norm_params *p) {

@@ -14,7 +14,7 @@
 /* The most that one call may need besides the tensors: its compiled code, and the blocks that a product packs. */
 static constexpr size_t generous = size_t(16) << 20;
 
-/* An exception between oneDNN's own threads cannot be caught: then the last line says what happened. */
+/* An exception in one of oneDNN's own threads cannot be caught: it ends the process, and last_line says why. */
 static std::terminate_handler terminate_before;
 
 static void last_line() {

@@ -1,8 +1,8 @@
 /* oneDNN, called from C.
  *
  * When memory runs out, some of its calls return a status, others throw, and some use the memory that they did not get.
- * So on systems that can refuse memory nothing of it is called unless a generous amount is still available. Exceptions
- * become errors.
+ * So on systems that can refuse memory, it is only called while a generous amount is still available. Exceptions become
+ * errors.
  */
 #ifndef CLD_CPU_ONEDNN_H
 #define CLD_CPU_ONEDNN_H
@@ -22,7 +22,7 @@ cld_status cld_onednn_call(cld_status (*call)(void *context), void *context, con
 /* Converts a oneDNN status to ours, with an error "<doing>: ...". */
 cld_status cld_onednn_check(dnnl_status_t status, const char *doing);
 
-/* Reports on this thread a status with which another thread's call ended, with an error in this thread's record. */
+/* Puts an error in this thread's record for another thread's call, which ended with this status. */
 cld_status cld_onednn_fail(cld_status status, const char *doing);
 
 /* c = alpha a b + beta c, row-major, as dnnl_sgemm. */

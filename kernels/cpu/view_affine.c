@@ -42,7 +42,7 @@ CLD_VIEW_AVX2 static inline __m256d line(__m256d a, __m256d b, __m256d d) {
     return _mm256_add_pd(a, _mm256_mul_pd(_mm256_sub_pd(b, a), d));
 }
 
-/* Two adjacent pixels. */
+/* Interpolates between two adjacent pixels. */
 CLD_VIEW_AVX2 static inline __m256d row_line(const uint8_t *p, __m256d dx) {
     __m128i two = _mm_loadl_epi64((const __m128i *)p);
     __m256d a = _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(two));
@@ -90,11 +90,11 @@ CLD_VIEW_AVX2 static inline __m128i pack_pixels(const __m256d pixel[4]) {
 
 /* cld_pixel_place of four adjacent pixels. */
 typedef struct four_places {
-    int32_t offset
-        [4]; /* of the pixel at (x, y), in the copy's pixels; of the first interior one, if it is not interior */
+    /* Of the pixel at (x, y), in the copy's pixels; for a pixel that is not interior, of the first interior one. */
+    int32_t offset[4];
     __m256d dx, dy;
     int inside;   /* bit i: pixel i lies in the canvas */
-    int interior; /* and so do all that it looks at, `before` pixels to the one side and `after` to the other */
+    int interior; /* and so do all pixels that it reads: `before` on one side and `after` on the other */
 } four_places;
 
 CLD_VIEW_AVX2 static inline __m256d at_least(__m256d a, double b) {

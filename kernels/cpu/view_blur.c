@@ -107,7 +107,7 @@ static void transpose(uint8_t *restrict out, const uint8_t *restrict in, size_t 
 }
 #endif
 
-/* The last strip may overlap the one before, since out is not in. */
+/* The last strip may overlap the one before, because out and in are separate. */
 static void blur_rows(uint8_t *restrict out, const uint8_t *restrict in, uint32_t *restrict sum, int rows,
                       size_t length, cld_box b) {
 #ifdef CLD_VIEW_AVX2
