@@ -8,13 +8,13 @@
 extern "C" {
 #endif
 
-/* Whether a is laid out this way. Blocked arrays are, and so are dense ones with one channel or one position. */
+/* True if a is laid out this way, as blocked arrays are, and dense ones with one channel or one position. */
 bool cld_cuda_is_channels_last(const cld_array *a);
 
 typedef enum cld_access { CLD_READ, CLD_WRITE } cld_access;
 
-/* out: a as channels last and of `dtype`. This is a itself if it already is, else it lies in block: a copy of a, or for
- * CLD_WRITE memory that cld_cuda_deliver copies to a once it is written. */
+/* out: a with channels last and with `dtype`. This is a itself if a already has both. Else it lies in block: for
+ * CLD_READ a copy of a, for CLD_WRITE memory to write to, which cld_cuda_deliver then copies to a. */
 cld_status cld_cuda_channels_last(cld_array *out, cld_scratch_block *block, const cld_array *a,
                                   cld_dtype dtype, cld_access access);
 cld_status cld_cuda_deliver(const cld_array *a, const cld_array *out);

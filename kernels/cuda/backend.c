@@ -20,8 +20,8 @@ static const char *library(void) {
     return text;
 }
 
-/* If this library has no code for the chip, the first launch finds out: it writes to the record of faults, which is 0
- * at first. */
+/* If this library has no code for the chip, its first launch fails. This is that launch: it writes a 0 to the record of
+ * faults, which is 0 anyway. */
 static cld_status try_launch(void) {
     const cld_array kind = {.data = cld_cuda_fault(), .dtype = CLD_I32};
     CLD_TRY(cld_cuda_math.fill(&kind, cld_integer(0)));

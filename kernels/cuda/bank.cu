@@ -15,7 +15,7 @@
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 
-/* For one chunk: with its rows, less than half of L2, the half that is near to a multiprocessor. */
+/* For one chunk's logits. Together with its rows they take less than half of L2, the half near a multiprocessor. */
 #define LOGIT_BYTES ((int64_t)8 << 20)
 enum { LEAST = 256, LINE_THREADS = 1024, ROW_THREADS = 128 };
 

@@ -1,5 +1,5 @@
-/* Shared by blas.c and dnn.c: a table from the shape of a call to what was chosen for it, kept for the process, and the
- * words for a message.
+/* Shared by blas.c and dnn.c: a table from the shape of a call to what was chosen for it, kept as long as the process
+ * runs, and words for a message.
  *
  * An entry begins with a cld_choice. Its key is an array of whole numbers, all of which are compared, so padding never
  * is. There is no lock, because there is one stream and only one thread at a time calls the device.

@@ -6,12 +6,12 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/nccl.h"
 
-static const cld_nccl *nccl; /* once it was asked for */
-static ncclComm_t comm;      /* once the device has joined the job */
+static const cld_nccl *nccl; /* NULL until it is asked for */
+static ncclComm_t comm;      /* NULL until the device joins the job */
 
 /* ---- what went wrong ---------------------------------------------------------------------------------------------- */
 
-/* CLD_OK, or an error that says what was being done, in NCCL's words or better ones. */
+/* CLD_OK, or an error that says what was being done, with NCCL's text or a better one. */
 static cld_status status_of(ncclResult_t result, const char *what) {
     int a, b;
     if (result == ncclSuccess) return CLD_OK;

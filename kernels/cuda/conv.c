@@ -1,8 +1,8 @@
 /* The table for convolution, normalization and pooling. Convolutions are cuDNN's (dnn.h), channels last; here weights
- * are converted to the activations' dtype and to that layout, and the bias is added. So the gradient of a weight is
- * rounded to 16 bits if activations have 16: cuDNN has no engine that sums in f32 and stores f32. A caller that can use
- * this gradient directly gets it as it is: an optimizer reads it, and where it cannot, all weights' gradients are cast
- * at once (copy_many). */
+ * are converted to the activations' dtype and to that layout, and the bias is added. If activations have 16 bits, the
+ * gradient of a weight is rounded to 16 bits too, because cuDNN has no engine that sums in f32 and stores f32. A caller
+ * that can use the rounded gradient gets it as it is: an optimizer reads it, and if it cannot, the gradients of all
+ * weights are cast at once (copy_many). */
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/dnn.h"

@@ -41,7 +41,7 @@ static tile_shape line_of(const cld_walk *w) {
     return t;
 }
 
-/* Adds the next one to the table; false: it does not fit. */
+/* Adds the next copy to the table; false if it does not fit. */
 template <typename To, typename From>
 static bool add_copy(copy_table<To, From> *table, size_t *shared, const cld_array *out, const cld_array *x) {
     const cld_array *arrays[] = {out, x};

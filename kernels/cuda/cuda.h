@@ -43,8 +43,8 @@ struct cld_scratch_scope : cld_scratch_block {
 /* ---- faults: fault.c ---------------------------------------------------------------------------------------------- */
 
 /* A kernel that meets an index out of range uses another one in its place and reports it here. The next wait for the
- * device, or for one of its steps, turns it into an error. Name, and what the value belongs to: "gather: index 12
- * ...". */
+ * device, or for one of its steps, turns it into an error. Each line has a name, and the start of the message: "gather:
+ * index 12 ...". */
 #define CLD_FAULTS(X)                                                                                        \
     X(CROSS_ENTROPY, "cross_entropy: label")                                                                 \
     X(GATHER, "gather: index")                                                                               \
@@ -79,11 +79,11 @@ cld_status cld_cuda_end_step(void);     /* of the contract */
 
 /* ---- the lane of collectives: lane.c ------------------------------------------------------------------------------- */
 
-/* Its stream, for a collective. An error of `what` if a graph is being captured that the lane does not belong to. */
+/* The lane's stream, for a collective. An error that names `what` if a graph is being captured and the lane was not
+ * forked within it. */
 cld_status cld_cuda_use_lane(const char *what, void **stream);
-bool cld_cuda_lane_is_open(void); /* what was queued there is lost, with the capture that it belonged to */
-void cld_cuda_close_lane(void);   /* work that was queued there is lost, along with the capture that it
-                                   * belonged to */
+bool cld_cuda_lane_is_open(void); /* something may have been queued there since the last join */
+void cld_cuda_close_lane(void);   /* work queued there is lost, with the capture that it belonged to */
 
 /* ---- tickets, ticket.cuh: ticket.c ------------------------------------------------------------------------------- */
 

@@ -54,7 +54,7 @@ static bool is_missing_code(cudaError_t error) {
            error == cudaErrorUnsupportedPtxVersion;
 }
 
-/* CLD_OK, or an error that says what was being done, in CUDA's words. */
+/* CLD_OK, or an error that says what was being done, with CUDA's text. */
 static cld_status status_of(cudaError_t error, const char *what) {
     if (error == cudaSuccess) return CLD_OK;
     cudaGetLastError(); /* or the next launch would report it again */
@@ -132,7 +132,7 @@ cld_status cld_cuda_open(int ordinal) {
     CLD_TRY(status_of(cudaSetDevice(ordinal), "opening a CUDA device"));
     CLD_TRY(status_of(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking), "making a stream"));
     for (int i = 0; i < 2; i++) CLD_TRY(status_of(cudaEventCreate(&device.marks[i]), "making an event"));
-    /* The host sleeps in them: a step is long, and the loader's threads need the core. */
+    /* The host sleeps while it waits for these: a step is long, and the loader's threads need the core. */
     for (int i = 0; i < CLD_STEPS_AHEAD; i++)
         CLD_TRY(status_of(
             cudaEventCreateWithFlags(&device.steps[i], cudaEventDisableTiming | cudaEventBlockingSync),
@@ -252,11 +252,11 @@ cld_status cld_cuda_check_lost(const char *what) {
 #define FIRST -100 /* is clamped to the highest priority that the device has */
 
 static cld_status make_event(cudaEvent_t *out) {
-    if (*out) return CLD_OK; /* by an attempt that failed later */
+    if (*out) return CLD_OK; /* made by an earlier attempt that failed later on */
     return status_of(cudaEventCreateWithFlags(out, cudaEventDisableTiming), "making an event");
 }
 
-/* Its few blocks go first, because the other ranks wait for them. */
+/* The lane has the highest priority: its few blocks go first, because the other ranks wait for them. */
 cld_status cld_cuda_lane_stream(void **out) {
     enter();
     CLD_TRY(make_event(&device.forked));
@@ -366,8 +366,8 @@ cld_status cld_cuda_launch_graph(void *of) {
     return status_of(cudaEventRecord(g->done, device.stream), "launching a graph");
 }
 
-/* The graph may still be running. The stream is not waited for: another graph may be being captured there, since the
- * collector frees graphs at any time, and that capture would be lost. Waiting for an earlier event is harmless. */
+/* The graph may still be running. This does not wait for the stream: the collector frees graphs at any time, so another
+ * graph may be being captured there, and that capture would be lost. Waiting for an earlier event is harmless. */
 void cld_cuda_free_graph(void *of) {
     graph *g = of;
     if (!g) return;

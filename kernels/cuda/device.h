@@ -16,7 +16,7 @@ extern "C" {
 
 /* ---- the device ---- */
 
-/* The number of devices. An error says what is missing (a driver, a newer one) if CUDA cannot say it. */
+/* The number of devices. If CUDA cannot tell, an error says what is missing: a driver, or a newer one. */
 cld_status cld_cuda_count(int *devices);
 cld_status cld_cuda_facts(int ordinal, cld_device_facts *out);
 /* Makes it this process's device: creates its context and the stream. */
@@ -38,7 +38,7 @@ cld_status cld_cuda_malloc_locked(void **out, size_t bytes);
 /* ---- the stream ---- */
 
 void *cld_cuda_stream(void); /* a cudaStream_t */
-/* Queued; the host memory may be reused when it returns. */
+/* Queued; the host memory may be reused when this returns. */
 cld_status cld_cuda_copy_from_host(void *device, const void *host, size_t bytes);
 /* Queued, then waited for. */
 cld_status cld_cuda_copy_to_host(void *host, const void *device, size_t bytes);
@@ -49,8 +49,8 @@ cld_status cld_cuda_clear(void *data, size_t bytes);                /* sets byte
 cld_status cld_cuda_wait(void);
 /* Call after a launch: reports what the runtime says about it, as an error of `kernel`. */
 cld_status cld_cuda_launched(const char *kernel);
-/* Call after a library call failed: an error of `what` if earlier work has lost the device, which the library does not
- * say; else CLD_OK. */
+/* Call after a library call has failed: an error that names `what` if the device was lost because of earlier work,
+ * which the library does not report; else CLD_OK. */
 cld_status cld_cuda_check_lost(const char *what);
 
 /* ---- the lane: a second stream, for collectives ---- */

@@ -52,7 +52,7 @@ template <int N, typename I> __device__ inline void locate(int64_t at[N], const 
     for (int k = 0; k < N; k++) at[k] += index * dims.strides[k][0];
 }
 
-/* Adds one more dimension, faster than those before; total starts at 1. */
+/* Adds a dimension that varies faster than those before; total starts at 1. */
 template <int N> static inline void push_dim(cld_dims<N> *dims, int64_t extent, const int64_t (&strides)[N]) {
     dims->shape[dims->count] = cld_divisor_of(extent);
     for (int k = 0; k < N; k++) dims->strides[k][dims->count] = strides[k];

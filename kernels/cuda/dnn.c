@@ -137,7 +137,7 @@ static double seconds_now(void *context) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* For correct results: engines round differently, Winograd's most, but none is off by a twentieth. */
+/* How far correct results may differ: engines round differently, Winograd's most, but none is off by a twentieth. */
 static double tolerance_of(cld_dtype dtype) {
     return dtype == CLD_F64 ? 1e-9 : dtype == CLD_F32 && !cld_cuda_tf32() ? 1e-3 : 0.05;
 }
@@ -152,8 +152,9 @@ static void keep_first(cld_dnn_plan *out, tuning *t) {
     for (int i = 0; i < t->proposed.count && !out->plan; i++) move(out, &t->plans[i]);
 }
 
-/* In this order requirements are given up: first the better heuristics, then repeatability. If plans can be made but
- * all fail when run, the first of them is returned, and its failure is reported. out stays empty if no engine can. */
+/* If no plan is found, requirements are given up in this order: first the better heuristics, then repeatability. If
+ * plans can be made but all fail when run, the first of them is returned, and its failure is reported. out stays empty
+ * if there is no engine. */
 static cudnnStatus_t tune(cld_dnn_plan *out, const cld_dnn_target *target, cudnnBackendDescriptor_t graph,
                           cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a) {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B,
@@ -187,7 +188,7 @@ static cudnnStatus_t tune(cld_dnn_plan *out, const cld_dnn_target *target, cudnn
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* The plan that was given for what the graph does, if any. */
+/* Makes the plan that was given for what the graph does, if there is one. */
 static void make_given(cld_dnn_plan *out, cld_conv_plan *record, const cld_dnn_target *t,
                        cudnnBackendDescriptor_t graph) {
     SCOPED config = NULL;
@@ -199,7 +200,7 @@ static void make_given(cld_dnn_plan *out, cld_conv_plan *record, const cld_dnn_t
         cld__dnn_discard(out);
 }
 
-/* That plan, or, if may_choose, a chosen one. */
+/* The given plan; without one, if may_choose, a plan that is chosen here. */
 static cudnnStatus_t find_plan(cld_dnn_plan *out, cld_conv_plan *record, const cld_dnn_target *t,
                                cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a,
                                bool may_choose) {
@@ -221,7 +222,7 @@ typedef struct chosen_plan {
     int64_t round; /* the plan was up to date at this round */
 } chosen_plan;
 
-static cld_choices table; /* of a key's plans the last one is found */
+static cld_choices table; /* if a key has several plans, the last one is found */
 
 static cld_status keep(chosen_plan **out, const int64_t *key, cld_dnn_plan *found,
                        const cld_conv_plan *record) {
@@ -234,8 +235,8 @@ static cld_status keep(chosen_plan **out, const int64_t *key, cld_dnn_plan *foun
     return CLD_OK;
 }
 
-/* Plans were given since this one was made. If one of them is for the same convolution, it replaces this one, if it can
- * be made. */
+/* Plans were given since this one was made. If one of them is for the same convolution and can be made, it replaces
+ * this one. */
 static cld_status heed_given(chosen_plan **known, const int64_t *key, const cld_dnn_target *t,
                              cld_dnn_kind kind, const cld_dnn_shape *s) {
     __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan found = {0};

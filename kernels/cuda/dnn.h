@@ -21,7 +21,7 @@ typedef struct cld_dnn_shape {
 /* FORWARD: y = x * w. DATA: dx = dy * w. WEIGHT: dw = dy * x. The output is overwritten, not accumulated into. The
  * three pointers are always x, w, y or their gradients. */
 cld_status cld_cuda_convolve(cld_dnn_kind kind, void *x, void *w, void *y, const cld_dnn_shape *s);
-/* An error if the cuDNN that was found is older than this library needs: Python wheels come with many versions. */
+/* An error if the cuDNN that was found is too old for this library: Python wheels come with many versions. */
 cld_status cld_cuda_dnn_check(void);
 /* "cuDNN 9.19.0" */
 const char *cld_cuda_dnn_version(void);

@@ -68,8 +68,8 @@ cld_status cld__dnn_check_parts(const char *what) {
 }
 
 typedef struct folders {
-    char first[PATH_MAX], other[PATH_MAX]; /* first without a file: none */
-    char name[64];                         /* one that lies in the other folder */
+    char first[PATH_MAX], other[PATH_MAX]; /* "" if there is none */
+    char name[64];                         /* a library in the other folder */
 } folders;
 
 static void add_folder(folders *f, const char *library) {

@@ -126,8 +126,8 @@ void cld__dnn_destroy_configs(cld_dnn_configs *c) {
     c->count = 0;
 }
 
-/* The engine's number, and whether its notes keep to the required precision of sums and factors. Tensor cores round f32
- * to tf32. */
+/* The engine's number, and whether it is precise enough in sums and factors, according to its numerical notes. Tensor
+ * cores round f32 to tf32. */
 static cudnnStatus_t look_at(cudnnBackendDescriptor_t config, const cld_dnn_shape *s, bool repeatable,
                              bool *precise, int64_t *number) {
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
@@ -152,7 +152,7 @@ static cudnnStatus_t look_at(cudnnBackendDescriptor_t config, const cld_dnn_shap
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* Those that remain keep their order. */
+/* The configurations that remain keep their order. */
 void cld__dnn_keep_precise(cld_dnn_configs *c, const cld_dnn_shape *s, bool repeatable) {
     int kept = 0;
     for (int i = 0; i < c->count; i++) {

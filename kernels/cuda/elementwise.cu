@@ -285,7 +285,7 @@ template <typename T, bool BOOLEAN> struct binary_job {
         x = (const T *)data[1];
         y = (const T *)data[2];
     }
-    /* An integer division by 0 is reported, and divides by 1 instead. */
+    /* A division of integers by 0 is reported, and a division by 1 takes its place. */
     __device__ int64_t divisor(int64_t v) const {
         if (v != 0) return v;
         report(fault, CLD_FAULT_DIVISION, 0, 0);
@@ -329,7 +329,7 @@ template <typename T> static cld_status run_binary(cld_binary kind, const cld_wa
         return run_walk<binary_job<T, true>, CLD_WIDTH(T, T)>(job, w);
     }
     binary_job<T, false> job = {NULL, NULL, NULL, kind, cld_cuda_fault()};
-    const int V = sizeof(T) == 1 ? 4 : CLD_WIDTH(T, T); /* computed in 8 bytes each; 8 elements would spill */
+    const int V = sizeof(T) == 1 ? 4 : CLD_WIDTH(T, T); /* each is computed in 8 bytes: 8 would spill */
     return run_walk<binary_job<T, false>, V>(job, w);
 }
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Used until there is a program: for programs that link these files alone. */
+/* Used until cld_cuda_set_host is called; a program that links these files itself does not call it. */
 static _Thread_local struct {
     cld_status code;
     char message[1024];

@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-void cld_cuda_set_host(const cld_plugin_host *host); /* first of all */
+void cld_cuda_set_host(const cld_plugin_host *host); /* to be called first */
 
 #ifdef __cplusplus
 }

@@ -14,7 +14,7 @@
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 
-/* At once. */
+/* For the similarities that are in memory at once. */
 #define SIMILARITY_BYTES ((int64_t)128 << 20)
 #define MOST_QUERIES     1024               /* enough for every multiprocessor, whatever the memory's size */
 #define PART_ROWS        ((int64_t)1 << 18) /* with a tile's queries: SIMILARITY_BYTES, in f32 and f64 */

@@ -20,7 +20,7 @@ static cld_status join_lane(void) {
     return CLD_OK;
 }
 
-/* Without a fork the lane would run it now, instead of when the graph is replayed. */
+/* Without a fork in the graph the lane would run the work now, instead of when the graph is replayed. */
 cld_status cld_cuda_use_lane(const char *what, void **stream) {
     if (cld_cuda_capturing() && !open)
         return cld_fail(CLD_INVALID, "%s: while a graph is captured, the lane must be forked before", what);

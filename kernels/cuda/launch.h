@@ -5,7 +5,7 @@
  *
  *   launches         CLD_TRY(CLD_LAUNCH(scale, blocks, threads, shared_bytes, out, x, n));
  *                    (a kernel with commas in its name goes in parentheses: CLD_LAUNCH((copy<float, int>), ...)); blocks
- *                    and threads are ints or dim3; an empty launch (0 blocks) is a mistake: return before.
+ *                    and threads are ints or dim3; an empty launch (0 blocks) is an error, so return before it.
  *   shared memory    CLD_SHARED(float, tile, [32][33]);  static; undefined at the start, as on the GPU
  *                    CLD_DYNAMIC_SHARED(float, rows);    the launch's shared_bytes, 16-byte aligned; once per kernel
  *   barriers         __syncthreads, __syncwarp, __shfl_*_sync, __ballot_sync, __any_sync, __all_sync: by all threads

@@ -1,5 +1,5 @@
-/* The device's memory as in the contract: the pool (pool.c) under a lock, with another attempt after everything that
- * can be freed was freed; and the two ways to wait for the device. */
+/* The contract's table of memory: the pool (pool.c) under a lock, with a second attempt after everything that can be
+ * freed was freed; and the two ways to wait for the device. */
 #include "kernels/cuda/cuda.h"
 
 #include <pthread.h>

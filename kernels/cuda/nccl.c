@@ -41,7 +41,7 @@ static cld_status find(void **function, void *library, const char *name) {
     return cld_fail(CLD_BACKEND, "%s has no %s: is it NCCL?", known ? info.dli_fname : SONAME, name);
 }
 
-/* Up to 2.8 a version had one digit less. */
+/* Up to 2.8 version numbers had one digit less. */
 static cld_status check_version(const cld_nccl *nccl) {
     Dl_info info;
     union {

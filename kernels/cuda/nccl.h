@@ -85,7 +85,7 @@ typedef struct cld_nccl {
 #undef CLD_POINTER
 } cld_nccl;
 
-/* NULL if something is missing; the error says what. Opened once. */
+/* NULL if something is missing; the error says what. The library is opened only once. */
 const cld_nccl *cld__nccl(void);
 
 #ifdef __cplusplus

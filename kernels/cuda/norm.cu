@@ -179,8 +179,7 @@ __global__ void use_running(A *mean, A *invstd, const A *running_mean, const A *
     invstd[c] = (A)(1 / sqrt((running_var ? (double)running_var[c] : 1.0) + eps));
 }
 
-/* ---- y, and relu's mask (cld_norm_mask_bytes)
- * ---------------------------------------------------------------------- */
+/* ---- y, and relu's mask (cld_norm_mask_bytes) -------------------------------------------------------- */
 
 template <typename T, int WIDTH> __device__ inline unsigned char bits_of(const pack<T, WIDTH> &y) {
     unsigned bits = 0;
@@ -224,7 +223,7 @@ __global__ void apply(T *y, unsigned char *mask, const T *x, const T *residual,
     }
 }
 
-/* The mask of y in memory, if apply had no packs. */
+/* Computes the mask from y in memory, for arrays that apply could not handle in packs. */
 template <typename T> __global__ void mask_of(unsigned char *mask, const T *y, int64_t count) {
     enum { WIDTH = 16 / sizeof(T) };
     int64_t at = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;

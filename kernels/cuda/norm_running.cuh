@@ -42,7 +42,7 @@ __device__ inline double of_views(const A *of_parts, const part_rows &p, double 
     return sum;
 }
 
-/* Updates from mean and var (parts, channels). Skips a view that is not finite: the step is skipped because of it, but
+/* Updates from mean and var (parts, channels). Skips a view that is not finite: the optimizer then skips the step, but
  * what is written here would stay. */
 template <typename A>
 __device__ static void move_running(const running<A> &r, const A *mean, const A *var, const part_rows &p) {

@@ -10,7 +10,7 @@
 #include "kernels/cuda/device.h"
 
 #define UNIT          512u
-#define SMALL         (1u << 20) /* up to here: small */
+#define SMALL         (1u << 20) /* blocks up to this size are small */
 #define SMALL_SEGMENT (2u << 20)
 #define LARGE_SEGMENT (32u << 20)
 #define SEGMENT_UNIT  (2u << 20)
@@ -150,7 +150,7 @@ static block **slot_of(block **in, size_t count, const void *data) {
 static bool grow_table(void) {
     size_t count = slots ? 2 * slots : 1024;
     block **larger = calloc(count, sizeof *larger);
-    if (!larger) return slots > 0; /* then chains get longer */
+    if (!larger) return slots > 0; /* the table stays, and its chains get longer */
     for (size_t i = 0; i < slots; i++)
         while (table[i]) {
             block *b = table[i];

@@ -64,7 +64,7 @@ cld_status cld_cuda_bank_update(const cld_array *bank, const cld_array *index, c
 
 /* ---- the queue ---------------------------------------------------------------------------------------------------- */
 
-/* n units of the keys from `first` on, `row` units per row: earlier keys would be overwritten by these. */
+/* n units of the keys from `first` on, `row` units per row; earlier keys are left out, since these overwrite them. */
 template <typename unit>
 static __global__ void __launch_bounds__(COPY_THREADS)
     fill_ring(unit *queue, int64_t size, const unit *keys, int64_t first, int64_t n, int64_t row,

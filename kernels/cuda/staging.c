@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RING     ((size_t)256 << 20) /* bytes: a few batches of images; */
-#define SMALLEST ((size_t)1 << 20)   /* or what the system can give, down to this */
+#define RING     ((size_t)256 << 20) /* bytes: a few batches of images, */
+#define SMALLEST ((size_t)1 << 20)   /* or less, down to this, if the system cannot give so much */
 #define PARTS    4                   /* a piece is at most one such part */
 #define UNIT     ((size_t)256)
 
@@ -29,7 +29,7 @@ static struct {
 
 static cudaError_t make_events(void) {
     for (int i = 0; i < SLICES; i++) {
-        if (ring.slices[i].sent) continue; /* by an attempt that failed later */
+        if (ring.slices[i].sent) continue; /* made by an earlier attempt that failed later on */
         cudaError_t error = cudaEventCreateWithFlags(&ring.slices[i].sent, cudaEventDisableTiming);
         if (error != cudaSuccess) return error;
     }

@@ -7,8 +7,8 @@ enum {
     RUNS = 5 /* runs of each per round; one in the first round */
 };
 static const double SURELY_FASTER = 0.95, HOPELESS = 8;
-/* The choice may take as long as so many runs of the first candidate, plus some seconds: short convolutions have less
- * to gain. */
+/* The choice may take as long as WORTH_RUNS runs of the first candidate, plus WORTH_SECONDS: short convolutions have
+ * less to gain. */
 static const double WORTH_RUNS = 5000, WORTH_SECONDS = 0.1;
 
 typedef struct trials {
@@ -17,7 +17,7 @@ typedef struct trials {
     int order[CLD_MOST_CANDIDATES];    /* the order in which they are tried */
     double least[CLD_MOST_CANDIDATES]; /* milliseconds; infinite: not tried, or dropped */
     double least_of_all;
-    int smallest;   /* one that needs too much workspace, or -1; */
+    int smallest;   /* of those that need too much workspace, the one that needs least, or -1; */
     int64_t wanted; /* and how much it needs */
 } trials;
 
@@ -37,7 +37,7 @@ static void interleave(trials *t) {
 
 static bool is_over(const trials *t) { return t->tuner->clock(t->tuner->context) - t->start > t->seconds; }
 
-/* Makes it, if its workspace is allowed. */
+/* Makes candidate i. False if that fails, or if it needs more workspace than allowed. */
 static bool make(trials *t, int i) {
     int64_t workspace;
     if (!t->tuner->make(t->tuner->context, i, &workspace)) return false;
@@ -118,7 +118,8 @@ static double least_left(const trials *t) {
 
 /* The first, or a later one that is faster by more than clocks vary, so that the choice, and with it every rounding, is
  * almost always the same from run to run. They run in turns, because a GPU's clock rises at first, up to sixfold. A
- * candidate slower than that explains is not run again: some engines take a hundred times as long as others. */
+ * candidate that is too slow for this to be the reason is not run again: some engines take a hundred times as long as
+ * others. */
 static int fastest(trials *t) {
     int best = -1;
     t->least_of_all = least_left(t);

@@ -13,9 +13,9 @@ typedef struct cld_tuner {
     int count;
     const int64_t *engines; /* of each candidate; candidates of one engine differ in tiles and the like */
     bool may_wait;          /* may wait for the device; else the first that can be made is taken */
-    double seconds;         /* for everything, at most; the first is tried whatever it takes */
+    double seconds;         /* for everything, at most; the first is tried however long it takes */
     int64_t workspace;      /* bytes that one may need; more only if none can do with this */
-    double tolerance;       /* of differ */
+    double tolerance;       /* the largest value of differ that is allowed */
     void *context;
     bool (*make)(void *context, int candidate, int64_t *workspace); /* false: it cannot be made */
     /* Milliseconds per run, after an untimed one; false: it fails. */

@@ -33,8 +33,7 @@ __device__ inline void box_blur(const canvas &c, const instruction &s) {
     __syncthreads();
 }
 
-/* ---- by taps, a channel at a time: along y from its levels to work (a plane of floats), along x back
- * -------------- */
+/* ---- by taps, a channel at a time: along y from its levels to work (a plane of floats), along x back - */
 
 __device__ inline void tap_blur(const canvas &c, const instruction &s, exchange *shared) {
     int pixels = c.height * c.width, radius = s.taps.radius;

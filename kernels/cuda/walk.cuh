@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(CLD_WALK_THREADS) walk(Job job, cld_loops<Job:
         uint32_t rest = step < l.steps ? l.elements - step * V : 0;
         left[u] = rest < V ? (int)rest : V;
         if (left[u] > 0) locate<Job::ARRAYS>(at[u], l.dims, step);
-        job.template load<V>(r, u, at[u], l.same, left[u]); /* of nothing: what is neutral */
+        job.template load<V>(r, u, at[u], l.same, left[u]); /* neutral values if there is nothing left */
     }
     job.compute(r);
     CLD_UNROLL

@@ -170,7 +170,7 @@ struct step {
 typedef std::vector<step> graph;
 } // namespace
 
-static graph *captured; /* while one is */
+static graph *captured; /* NULL while none is being captured */
 
 /* CLD_HOST_LAUNCHES=FILE: appends a line to that file for each piece of work, starting with its name. */
 static FILE *list() {
@@ -276,8 +276,7 @@ cld_status cld_cuda_launched(const char *kernel) { return captured ? CLD_OK : ch
 
 cld_status cld_cuda_check_lost(const char *) { return CLD_OK; }
 
-/* ---- the lane: its work is run when it is joined
- * -------------------------------------------------------------------- */
+/* ---- the lane: its work is run when it is joined ----------------------------------------------------- */
 
 static graph lane;
 
@@ -302,8 +301,7 @@ cld_status cld_cuda_join_lane(void) {
     return CLD_OK;
 }
 
-/* ---- steps: everything is run at once
- * -------------------------------------------------------------------------------- */
+/* ---- steps: everything is run at once ---------------------------------------------------------------- */
 
 cld_status cld_cuda_mark_step(int) { return not_captured("recording an event"); }
 cld_status cld_cuda_wait_for_step(int) { return not_captured("waiting for a step"); }

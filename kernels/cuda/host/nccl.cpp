@@ -26,7 +26,7 @@ struct ncclComm {
         : peers(name, rank, world, chip), rank(rank), world(world) {}
 };
 
-static ncclComm *joined; /* a process has one */
+static ncclComm *joined; /* the process's only one */
 
 /* ---- what went wrong ---------------------------------------------------------------------------------------------- */
 
@@ -479,8 +479,7 @@ static ncclResult_t ncclGroupEnd() {
     return status != ncclSuccess || of_group.empty() ? status : queue_messages(joined);
 }
 
-/* ---- in place of opening a library
- * --------------------------------------------------------------------------------- */
+/* ---- in place of opening a library ------------------------------------------------------------------- */
 
 const cld_nccl *cld__nccl(void) {
     static const cld_nccl nccl = {

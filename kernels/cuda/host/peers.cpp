@@ -96,7 +96,7 @@ bool cld_peers::sit(uint64_t chip) {
 
 cld_peers::cld_peers(const char *name, int rank, int world, uint64_t chip) : rank(rank), world(world) {
     if (open(name)) sit(chip);
-    shm_unlink(name); /* by whoever comes first; all have it open, or it is no longer of use */
+    shm_unlink(name); /* by the first to get here: by then all have it open, or it is of no use */
 }
 
 /* ---- meeting ------------------------------------------------------------------------------------------------------ */

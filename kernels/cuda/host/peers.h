@@ -14,15 +14,15 @@ bool cld_peers_make(char *name, size_t room);
 
 class cld_peers {
   public:
-    /* Returns when all have joined; else problem says why not. Each process needs its own chip; two with the same one
-     * are a problem. */
+    /* Returns when all have joined, or when problem says why they have not. Each process needs its own chip; two with
+     * the same one are a problem. */
     cld_peers(const char *name, int rank, int world, uint64_t chip);
     cld_peers(const cld_peers &) = delete;
 
-    /* Called by all, each with what it is about to do. If they differ, it is a problem that names both. */
+    /* Called by all, each with what it is about to do. If these differ, the problem names both. */
     bool agree(const std::string &what);
-    /* Called by all. Each shows bytes (or NULL: nothing) and sees everybody's, part by part: where it begins, its size,
-     * and box(rank). */
+    /* Called by all. Each shows bytes (or NULL: nothing) and sees everybody's, part by part: `see` is called with where
+     * the part begins and its size, and reads it from box(rank). */
     bool exchange(const char *shown, size_t bytes, const std::function<void(size_t, size_t)> &see);
     const char *box(int rank) const;
 
