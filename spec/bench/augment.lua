@@ -10,7 +10,7 @@ local opt = cld.options {
 }
 
 local imagenet = cld.augment.statistics.imagenet
--- RandAugment: both operations are made, as torchvision's are, and the view is normalized.
+-- RandAugment: both operations are always applied, as in torchvision, and the view is normalized.
 local side, augment = 32, cld.augment.cifar()
 if opt.what == "rand_augment" then
   side, augment = 224, cld.augment.list { cld.augment.rand_augment { p = 1 }, cld.augment.normalize(imagenet) }

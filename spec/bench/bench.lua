@@ -51,7 +51,7 @@ local peer = find_peer()
 
 -- ---- medians over rounds ---------------------------------------------------------------
 
--- The same for tables of numbers, key by key (the first table's keys); other values are taken from the first table.
+-- The medians of tables of numbers, key by key (the first table's keys); other values come from the first table.
 local function median_of(tables)
   local result = {}
   for key, value in pairs(tables[1]) do
@@ -115,7 +115,7 @@ local byol = ("byol --batch 32 --size 64 --steps %d"):format(opt.steps)
 add("byol", function() return run("'%s' %s/step.lua --method %s", ours, here, byol) end)
 add_peer("byol PyTorch", "peer_step.py " .. byol)
 add_peer("npid PyTorch channels-last", "peer_step.py npid --channels-last " .. sizes)
--- An encoder alone, in both of the peer's memory formats; its better one counts.
+-- An encoder alone, in both of the peer's memory formats; the better one counts.
 local encoder = ("--arch resnet50 --size %d --batch %d --steps %d"):format(opt.encoder_size, opt.encoder_batch,
   opt.steps)
 add("encoder", function() return run("'%s' %s/encoder.lua %s", ours, here, encoder) end)
@@ -134,7 +134,7 @@ for _, one in ipairs { { "CIFAR augmentation", "base", 1, 8 }, { "RandAugment", 
     end)
   end
 end
--- Image files: made once, in a folder that is renamed into place when all are there.
+-- Image files: made once, in a folder that is renamed to its final name when all are written.
 local image_files = opt.build .. "/bench/images"
 if ("images: files"):find(opt.only, 1, true) and not cld.io.exists(image_files) then
   local new = image_files .. ".new"
@@ -165,7 +165,7 @@ for _, one in ipairs { { "jpeg", 3 }, { "plus", 6 }, { "decode", 1 }, { "png", 6
 end
 add_images "npy"
 add_images("memory", 16, "")
--- Beside busy programs, with OpenMP's threads waiting as they do here, and as they do by libgomp's default.
+-- Beside busy programs, with OpenMP's threads waiting as they do in cldlua, and as they do by libgomp's default.
 local waits = { ours = "", libgomp = "GOMP_SPINCOUNT=300000 ", passive = "OMP_WAIT_POLICY=passive " }
 for neighbours = 0, 2 do
   for _, name in ipairs { "ours", "libgomp", "passive" } do

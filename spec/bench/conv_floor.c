@@ -32,7 +32,7 @@ static const conv_shape resnet18[] = {
 
 typedef enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS } direction;
 
-/* A failed call leaves its cleanup to the end of the process: the bench ends with it. */
+/* After a failed call nothing is freed, because the benchmark ends. */
 #define TRY(call)                                                                                            \
     do {                                                                                                     \
         dnnl_status_t status = (call);                                                                       \

@@ -1,6 +1,6 @@
-/* `make bench-decode`: our decoding against libjpeg and libpng called directly, in turn, one thread, on images of 480 x
- * 360 that it makes itself; medians of ROUNDS. FILES given as arguments are decoded instead (all of one format, at most
- * 480 x 360). */
+/* `make bench-decode`: our decoding against libjpeg and libpng called directly, in turn, on one thread; medians of
+ * ROUNDS. The images are of 480 x 360 pixels and are made here. Files given as arguments are decoded instead (all of
+ * one format, at most 480 x 360). */
 #define _GNU_SOURCE
 #include <stdio.h> /* jpeglib.h needs it */
 
@@ -115,7 +115,7 @@ static void ours(const file *f, int share, int shrink) {
 
 static const struct {
     const char *name;
-    int share, shrink; /* a 1/share of the rows and columns; 0: calls the library directly */
+    int share, shrink; /* share: decodes 1/share of the rows and columns; 0: calls the library directly */
 } jobs[] = {{"the library directly", 0, 1},
             {"whole", 1, 1},
             {"the middle quarter", 2, 1},

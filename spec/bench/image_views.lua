@@ -25,8 +25,8 @@ local function read(path)
   return bytes
 end
 
--- Images per second of each function of a file's bytes, after one pass that is not counted. The second to decode a file
--- finds its bytes in the processor's cache, so the functions take turns being second.
+-- Images per second of each function, called with a file's bytes, after one pass that is not counted. The second
+-- function to decode a file finds its bytes in the processor's cache, so the functions take turns being second.
 local function decode_all(folder, ways)
   local files, seconds = {}, {}
   for i, path in ipairs(cld.data.folder { root = folder }.paths) do files[i] = read(path) end
@@ -61,7 +61,7 @@ local function loader(set, view)
   return cld.data.loader { set, batch_size = BATCH, views = 2, augment = view, workers = opt.workers }
 end
 
--- Whole epochs, so that the views made are those counted, after one epoch that fills caches and buffers.
+-- Whole epochs, so that exactly the views made are counted, after one epoch that fills caches and buffers.
 local function images_per_s(set, view)
   local epochs, batches, start = math.max(1, opt.images // #set), loader(set, view), nil
   for epoch = 0, epochs do

@@ -51,7 +51,7 @@ local knn_s = measure(3, function()
   cld.eval.weighted_knn(memory, labels, queries, { k = 200, temperature = 0.1, classes = 10 })
 end)
 
--- The product alone, in blocks of 256 queries: nobody would keep all of its 2 GB.
+-- The product alone, in blocks of 256 queries, because nobody would keep the whole result, which takes 2 GB.
 local transposed = memory:t()
 local product_s = measure(3, function()
   for first = 1, opt.queries, 256 do

@@ -19,7 +19,7 @@ local QUALITY = 90
 
 local function between(low, high) return math.random(low, high) end
 
--- f32 (height, width, 3): noise of `cells` pixels a cell, smooth between them, -1 to 1.
+-- f32 (height, width, 3): noise in cells of `cells` pixels, smooth between them, from -1 to 1.
 local function noise(height, width, cells)
   local coarse = cld.rand(height // cells + 2, width // cells + 2, 3):mul(256):to "u8"
   local smooth = cld.image.resize(coarse, { height, width }, "bicubic")
@@ -42,7 +42,7 @@ end
 
 local function write(path, value) assert(cld.image.write(path, value, { quality = QUALITY }) == nil) end
 
--- The strength of the finest noise at which a file has about opt.kb thousand bytes.
+-- The strength of the finest noise for which a file has about opt.kb thousand bytes.
 local function strength()
   local low, high, path = 0, 128, opt.out .. "/trial.jpg"
   for _ = 1, 8 do

@@ -1,4 +1,6 @@
-"""The peer's augmentation on one core: `python3 peer_augment.py [--what base|rand_augment] [--views 4000]`, one JSON line.
+"""The peer's augmentation on one core. Prints one JSON line.
+
+    python3 peer_augment.py [--what base|rand_augment] [--views 4000]
 
 torchvision transforms on PIL images, as the published code uses them, from the raw bytes to a normalized tensor: the
 base augmentation of CIFAR images, or RandAugment on 224 pixels with its strongest magnitude.

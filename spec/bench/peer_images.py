@@ -1,5 +1,8 @@
-"""The peer's side of image files, on one core: `python3 peer_images.py WHAT FOLDER [--images 200]`, one JSON line. Time is
-processor time, which other programs on the machine do not lengthen.
+"""The peer's side of image files, on one core. Prints one JSON line.
+
+    python3 peer_images.py WHAT FOLDER [--images 200]
+
+Time is processor time, which does not grow if other programs run on the machine.
 
 jpeg, plus: file to two views at 224 pixels by torchvision's transforms on PIL images, as the published code does. jpeg-v2:
 torchvision's own decoder and its v2 transforms on tensors. decode, decode-v2, png: from bytes in memory to pixels.

@@ -1,4 +1,4 @@
-"""The encoder and the losses of spec/bench's peer in plain PyTorch, as METHODS and the published code have them.
+"""The encoder and the losses of spec/bench's peer in plain PyTorch, as the published code has them.
 
 Parameter names are the published checkpoints' names, so that spec/fixtures/make_model.py can use the same network.
 Works with PyTorch 1.13 and with today's.

@@ -1,4 +1,4 @@
-"""LightlyTrain's one command, for spec/bench/pretrain.lua; and what any command takes.
+"""LightlyTrain's one command, for spec/bench/pretrain.lua; and the time and memory that any command takes.
 
     peer_pretrain.py measure FILE COMMAND...      writes {seconds, processor_seconds, mb} as JSON
     peer_pretrain.py train --data D --out O ...   trains, and writes O/exported.pt with torchvision's names

@@ -1,8 +1,8 @@
 """The peer's whole training step: `python3 peer_step.py npid|moco|mocov2|infomin|byol [--batch 128] [--steps 3] ...`
 prints one JSON line.
 
-To the peer's advantage its views are ready-made tensors: no loader and no augmentation is in its time or its memory,
-while ours has both. The first step is warm-up.
+To the peer's advantage its views are ready-made tensors: its time and memory include no loader and no augmentation,
+while ours include both. The first step is warm-up.
 """
 import argparse
 import copy

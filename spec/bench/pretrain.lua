@@ -29,7 +29,7 @@ local function quiet(format, ...)
   end
 end
 
--- {seconds, processor_seconds, mb} of a command: mb is the largest process's.
+-- {seconds, processor_seconds, mb} of a command; mb is the memory of its largest process.
 local function measured(format, ...)
   local measure = ("'%s' '%s/peer_pretrain.py' measure '%s/measured' "):format(python, here, place)
   quiet("%s", measure .. format:format(...))
@@ -73,7 +73,7 @@ if os.execute(("'%s' -c 'import lightly_train' >/dev/null 2>&1"):format(python))
     .. " --batch %d %s", python, here, photos, place, opt.size, opt.epochs, opt.batch, method)
   row(("LightlyTrain%s, %d epochs"):format(method ~= "" and ", " .. opt.peer_method or "", opt.epochs), result,
     place .. "/peer/exported.pt")
-  local worth = result.processor_seconds / rows[1].processor_seconds -- what its time is here
+  local worth = result.processor_seconds / rows[1].processor_seconds -- its processor time, in runs of ours
   ours("longer", math.floor(opt.epochs * worth))
 else
   io.stderr:write("no lightly-train in " .. python .. ": ours alone (PEER_PYTHON names another python)\n")

@@ -1,5 +1,5 @@
 --- `make bench-ranks`: compares a job of two ranks, one thread each, with one process of two threads, on this machine;
--- counts what the ranks exchange in a step; and predicts the speed on many GPUs with a model of the network.
+-- counts the bytes that the ranks exchange in a step; and predicts the speed on many GPUs with a model of the network.
 --
 -- The measurement is the recipe itself on generated images, ours against ours in turn, with medians over some rounds.
 -- The prediction is arithmetic (below) from counted bytes and stated constants; it has not been run.
@@ -102,11 +102,11 @@ local function bandwidth(n) return n > 8 and far or near end
 local function all_reduce(n, bytes) return latency(n) + 2 * (n - 1) / n * bytes / bandwidth(n) end
 local function all_gather(n, bytes) return latency(n) / 2 + (n - 1) * bytes / bandwidth(n) end
 
--- forward: passes of a row, including its gradients (backward is two). small: collectives that nothing hides. gathered:
--- bytes of a rank's keys that all others receive for their queues. shuffled: bytes of a rank's images of the keys that
--- go to the ranks of its 512 images (`among` GPUs), while the queries go forward (`meanwhile` passes); what does not
--- fit into that time is waited for. Gradients are reduced during backward, which is half the time; the last bucket, of
--- 1 MB, is always waited for.
+-- forward: the cost of a row in forward passes, with its gradients (backward counts as two). small: collectives that
+-- nothing hides. gathered: bytes of a rank's keys, which all others receive for their queues. shuffled: bytes of the
+-- images that a rank sends for the keys to the ranks of its 512 images (`among` GPUs) during the forward pass of the
+-- queries (`meanwhile` passes); the step waits for what does not fit into that time. Gradients are reduced during
+-- backward, which is half the time; the step always waits for the last bucket, of 1 MB.
 local predictions = {
   { name = "CIFAR ResNet-18, NPID + CLD, 256 rows a GPU, batch norm over all ranks", gflop = 1.11, rows = 256,
     forward = 6, gradients = 45e6, small = 40 + 6, small_bytes = 8e3 },

@@ -21,7 +21,7 @@ local opt = cld.options {
   { "floor",    false,  "time the convolutions as oneDNN primitives too" },
 }
 
--- ---- the methods: encode a batch, score it, what follows the optimizer ------
+-- ---- the methods: encode a batch, compute its loss, and what follows the optimizer's step ----
 
 local function group_loss(g1, g2)
   return (cld.losses.cld(g1, g2, { clusters = opt.clusters, iterations = 5, temperature = 0.2 }))
@@ -195,7 +195,7 @@ local function profile_once(method, batch)
   return seconds
 end
 
--- The fastest of three each: other programs only ever add time.
+-- The fastest of three runs of each, because other programs can only add time.
 local function profile(method, batch)
   local best = profile_once(method, batch)
   for _ = 2, 3 do

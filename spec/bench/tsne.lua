@@ -1,4 +1,4 @@
---- Not a spec: `make bench-tsne`, t-SNE of 10,000 x 128 features beside scikit-learn's, in one run: seconds, and the
+--- `make bench-tsne`: t-SNE of 10,000 x 128 features beside scikit-learn's, in one run. Prints the seconds, and the
 -- Kullback-Leibler divergence of both results, measured in the same way over all pairs of points.
 --
 --   build/cldlua spec/bench/tsne.lua --build build [--points 10000]
