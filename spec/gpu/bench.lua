@@ -1,9 +1,9 @@
 --- `make gpu-bench`: the GPU table of recipes/guide/gpu.md, ours against PyTorch's on the same GPU in one run. Prints
 -- every figure as it comes, then the tables, and keeps what it has in build/gpu-bench.json at all times.
 --
--- Every measurement is a separate process, which may fail or take too long without harming the others. The round is
--- repeated, and the medians count. The peer is $PEER_PYTHON or the first python3 that can import torch; its best mode
--- counts.
+-- Every measurement is a separate process, so that one that fails or takes too long does not harm the others. There are
+-- several rounds, and the medians count. The peer is $PEER_PYTHON or the first python3 that can import torch; its best
+-- mode counts.
 local cld = require "cld"
 local median = require "spec.bench.median"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # bundle.sh BUILD: fills BUILD/bundle, whose binary make has just linked, with what a bare Linux lacks: shared
-# libraries, Lua modules, recipes, specs with busted, the benchmark's peers. CUDA, cuBLAS and cuDNN are looked for where
-# it runs. Then packs it as BUILD/cldlua-bundle.tar.gz.
+# libraries, Lua modules, recipes, specs with busted, the benchmark's peers. CUDA, cuBLAS and cuDNN are found on the
+# machine where it runs. Then packs the folder as BUILD/cldlua-bundle.tar.gz.
 set -eu
 build=$1 out=$1/bundle
 command -v dpkg >/dev/null || { echo "bundle: needs Debian's dpkg, to find busted's files" >&2; exit 1; }

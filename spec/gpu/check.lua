@@ -1,13 +1,15 @@
 --- `make gpu-check`: is the CUDA backend right on this machine's GPU? Ends with "N passed, N failed".
 --
--- Parts, each of which --only can name:
---   kernels, graph   parts of specs: those of single ops, losses, optimizers and views; that of captured steps
---   specs      those that compare a device with the cpu (spec/backend_*_spec.lua): every op, loss and optimizer of the
---              contract, gradients by central differences too, whole training steps on both from the same seed, with a
---              graph and without, memory that runs out
+-- The parts, as --only names them:
+--   kernels, graph   parts of specs: kernels has those of single ops, losses, optimizers and views, graph the one of
+--              captured steps
+--   specs      the specs that compare a device with the cpu (spec/backend_*_spec.lua): every op, loss and optimizer of
+--              the contract, also gradients by central differences; whole training steps on both from the same seed,
+--              with a graph and without; memory that runs out
 --   programs   the libraries, the allocator and the optimizers by themselves
---   recipe     the recipe on toy data on both: its losses in each of 20 steps agree to 1e-3 in fp32, with a graph and
---              without, in other precisions to a few percent; one device's checkpoint can be continued on the other
+--   recipe     the recipe on toy data on both devices: its losses in each of 20 steps agree to 1e-3 in fp32, with a
+--              graph and without, and to a few percent in other precisions; each device can continue the other's
+--              checkpoint
 --   ranks      a job of one rank, with Open MPI and NCCL, against no job: bit for bit (one_rank.lua)
 --   memcheck, racecheck   NVIDIA's compute-sanitizer, if it is there, over the kernels' specs
 local cld = require "cld"
@@ -55,7 +57,7 @@ local function exists(path)
   return file ~= nil
 end
 
--- Adds up the text's last "N passed, N failed"; without one, the whole counts as one.
+-- Adds the numbers of the text's last "N passed, N failed"; without one, the text counts as one check.
 local function count(name, text, ok)
   local p, f
   for a, b in text:gmatch "(%d+) passed, (%d+) failed" do p, f = tonumber(a), tonumber(b) end
@@ -106,7 +108,7 @@ local function library_folders()
   return table.concat(folders, ":")
 end
 
--- Programs that make builds if CUDA is there: products and convolutions, memory and optimizers by themselves.
+-- The programs that make builds if CUDA is installed: products and convolutions, memory and optimizers by themselves.
 local function run_programs()
   local list = assert(io.popen(("cd '%s' && ls $PWD/spec/cuda_libraries $PWD/cuda/spec/* 2>/dev/null")
     :format(opt.build)))
@@ -148,7 +150,7 @@ local function recipe(name, options)
   return steps, text, ok
 end
 
--- The largest relative difference between the losses, and over how many steps.
+-- The largest relative difference between the losses, and the number of steps compared.
 local function difference(a, b)
   local worst, steps = 0, math.min(#a, #b)
   for i = 1, steps do
@@ -194,7 +196,7 @@ end
 
 -- ---- compute-sanitizer -----------------------------------------------------------------
 
--- Each tensor is then its own allocation (CLD_CUDA_EXACT); otherwise a write past its end hits its neighbour.
+-- CLD_CUDA_EXACT makes each tensor an allocation of its own; otherwise a write past its end would hit its neighbour.
 local function sanitize(sanitizer, tool)
   local left = opt.minutes * 60
   for _, name in ipairs { "optim", "views", "augment", "index", "losses", "layers", "math" } do

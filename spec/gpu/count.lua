@@ -1,11 +1,11 @@
---- What a captured training step of NPID + CLD consists of, counted on the emulated device: its nodes, and the bytes
+--- Counts what a captured training step of NPID + CLD consists of, on the emulated device: its nodes, and the bytes
 -- that our own kernels, copies and fills with zeros move in it, by kind and by kernel. No GPU is needed.
 --
 --   cldlua count.lua --build build            ResNet-18 of width 64, bf16, 2 x 256 images, a memory bank of 50000 rows
 --
--- Nodes are those of the step at its full size, queued on a device that runs nothing: CLD_HOST_IDLE. Bytes are counted
--- for two small batches and extrapolated linearly, since arrays grow linearly. At the full size the memory bank is
--- processed in more chunks than with a small batch, but they move the same bytes in total.
+-- The nodes are those of the step at its full size, queued on a device that runs nothing (CLD_HOST_IDLE). Bytes are
+-- counted for two small batches and extrapolated linearly, since arrays grow linearly. At the full size the memory bank
+-- is processed in more chunks than with a small batch, but they move the same bytes in total.
 --
 -- The partial sums of batch norm do not grow linearly: from some size on, a larger batch is not cut into more blocks.
 -- A block leaves two f32 for each of its channels, and the last block reads them. The emulated device does not see it
@@ -80,7 +80,7 @@ for _, node in ipairs(full) do
   if node.partial then with_partials[#with_partials + 1] = node end
 end
 
--- Rows of the table: per kind and per kernel.
+-- The rows of the table: one for each kind, and one for each kernel.
 local rows, partials = {}, 0
 for i, node in ipairs(small) do
   assert(node.name == large[i].name, "the nodes depend on the batch")

@@ -1,8 +1,9 @@
 #!/bin/sh
-# first_ten_minutes.sh: what to run on a machine that is lent for minutes, the most important first. In the unpacked
-# bundle or in a source tree; MINUTES=10 sets how long all of it may take. Each step has its own time limit and its own
-# log in build/first-ten-minutes/N-name.log (also under $OUT, if that is set; an earlier run's logs go to .before). The
-# next step follows even if one fails. Ends with a table: each step's status, its seconds, its last line.
+# first_ten_minutes.sh: what to run on a machine that you have for only a few minutes, the most important first. It
+# works in the unpacked bundle and in a source tree; MINUTES=10 sets how long all of it may take. Each step has its own
+# time limit and its own log in build/first-ten-minutes/N-name.log (also under $OUT, if that is set; an earlier run's
+# logs go to .before). If a step fails, the next one still runs. Ends with a table: each step's status, seconds and last
+# line.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build}
@@ -52,7 +53,7 @@ step() {
   log=$logs/$(printf '%02d' $number)-$name.log
   echo "$*" >"$log"
   from=$(date +%s)
-  # For all that it starts: a tool that hangs is not waited for.
+  # The limit also ends what the command has started, so a tool that hangs does not hold up the rest.
   timeout -k 5 "$limit" "$@" >>"$log" 2>&1 </dev/null
   code=$?
   case $code in
@@ -75,7 +76,7 @@ find_tool() { # in PATH and in CUDA's folder
   done
 }
 
-# Looking for a tool has a limit, too: a driver may hang, and a first import of torch takes long.
+# Looking for a tool has a time limit too: a driver may hang, and a first import of torch takes long.
 find_peer() {
   for python in ${PEER_PYTHON:-} python3 /usr/bin/python3; do
     timeout -k 5 60 "$python" -c 'import torch' >/dev/null 2>&1 </dev/null && echo "$python" && break
@@ -86,7 +87,7 @@ ncu=$(find_tool ncu)
 sanitizer=$(find_tool compute-sanitizer)
 # shellcheck disable=SC2089,SC2086 # words, not one
 short="--device cuda --steps 20 --plans $logs/plans.json"
-# The emulator of the specs, to try this script: its kernels run on the host.
+# With the specs' emulator, which runs kernels on the host, this script can be tried in small sizes.
 emulated=$(timeout -k 5 20 "$cldlua" -e 'print(require("cld").cuda.is_emulated())' 2>/dev/null)
 [ "$emulated" != true ] || short="$short --batch 4 --width 2 --bank 40 --clusters 2 --size 32"
 
@@ -105,8 +106,8 @@ step step-plain 90 "$cldlua" spec/gpu/step.lua --what npid $short --no-graph
 step step-graph 60 "$cldlua" spec/gpu/step.lua --what npid $short
 if [ -n "$ncu" ]; then
   # About one step's launches, after some steps, so that the plans are known and no launch belongs to choosing them. ncu
-  # prints its findings at its end. So two metrics from one pass, with clocks and caches left as they are: a section
-  # takes many passes.
+  # prints its findings only at its end, so this asks for just two metrics from one pass, with clocks and caches left as
+  # they are; a section would take many passes.
   step ncu 90 "$ncu" --launch-skip 4000 --launch-count 1000 --csv --clock-control none --cache-control none \
     --metrics gpu__time_duration.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed \
     "$cldlua" spec/gpu/step.lua --what npid $short --no-graph

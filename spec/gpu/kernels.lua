@@ -44,7 +44,7 @@ local function report(row)
   io.stderr:write(("  %s: %.1f us\n"):format(row.name, row.us))
 end
 
--- f(), which moves `bytes` bytes; without gradients, unless it asks for them.
+-- Times f(), which moves `bytes` bytes, without recording gradients unless with_gradients is set.
 local function bandwidth(name, bytes, f, with_gradients)
   local _ <close> = not with_gradients and cld.no_grad() or nil
   local seconds = measure(f)
@@ -76,7 +76,7 @@ local function there_and_back(f, ...)
   end
 end
 
--- ---- bandwidth: everything is several times the L2 cache ----------------------------
+-- ---- bandwidth: all arrays are several times as large as the L2 cache ---------------
 
 local n = scaled(2 ^ 26)
 local x = cld.rand(n):to(device)
@@ -108,7 +108,7 @@ local function activations(images, channels, extent)
     cld.rand(channels, 8, 1, 1):to(device):to "bf16")
 end
 
--- For ResNet-18's stages, with a batch that is several times the cache.
+-- For ResNet-18's stages, with a batch that is several times as large as the cache.
 local stages = { { 64, 32 }, { 128, 16 }, { 256, 8 }, { 512, 4 } }
 for _, stage in ipairs(stages) do
   local channels, extent = stage[1], stage[2]

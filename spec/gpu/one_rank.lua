@@ -1,19 +1,19 @@
---- Part `ranks` of check.lua: a job of one rank, which goes through every collective of NCCL and MPI, gives the same
--- bits as no job after an epoch of captured steps. It is MoCo v2 + CLD with blocks inside the rank, and with one block
--- that is the whole batch, so that each batch norm sums over the ranks.
+--- Part `ranks` of check.lua: after an epoch of captured steps, a job of one rank, which goes through every collective
+-- of NCCL and MPI, gives the same bits as no job. The method is MoCo v2 + CLD, once with blocks inside the rank, and
+-- once with one block that is the whole batch, so that each batch norm sums over the ranks.
 local ranks = require "spec.support.ranks"
 
 local JOB = "env CLD_JOB_OF_ONE=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -n 1 "
 local PROBE = "local cld = require 'cld'; cld.dist.all_reduce(cld.ones(1, {device = 'cuda'})); print(cld.dist.alone)"
 
--- From a job's output: what this machine lacks for a job.
+-- What a job's output says if this machine lacks something for a job, and what that is.
 local lacks = {
   { "which was built without MPI", "libcld_mpi.so, which make builds where Open MPI's mpicc is" },
   { "cannot load '[^\n]*libcld_mpi%.so'", "Open MPI's libraries" },
   { "needs NCCL %(libnccl%.so%.2%), which is not here", "libnccl.so.2" },
 }
 
--- What is missing, or nil; also the output of a first collective, and whether it worked.
+-- Returns what is missing, or nil; also the output of a first collective, and whether it worked.
 local function probe(check)
   if not os.execute "command -v mpirun >/dev/null" then return "Open MPI's mpirun" end
   local text = check.read(check.limited(120, ('%s%q -e "%s"'):format(JOB, check.cldlua, PROBE)))

@@ -1,4 +1,4 @@
-"""kernels.lua's work in PyTorch, by the same names: what a line of its table is worth. Prints a JSON line {name: us}.
+"""The work of kernels.lua in PyTorch, under the same names, to compare each line with. Prints a JSON line {name: us}.
 
 bf16 activations are channels-last. A figure is the median of seven timings, each of `--repeats` calls.
 """

@@ -1,5 +1,5 @@
-"""The original's way to make views: Pillow and torchvision in worker processes, then one f32 step in PyTorch. Prints one
-JSON line: views per second of the whole, `--workers` processes, once the batches that they had made ahead are used up.
+"""The original's way to make views: Pillow and torchvision in `--workers` processes, then one f32 step in PyTorch.
+Prints one JSON line: views per second of the whole, after the batches that the workers had made in advance are used up.
 """
 import argparse
 import json

@@ -3,11 +3,11 @@
     python3 peer_step.py npid --mode eager|amp|graph|compile|compile_graph    NPID + CLD, ResNet-18 for CIFAR, as step.lua
     python3 peer_step.py resnet50 --mode ...                                   ResNet-50 at 224: forward, backward, SGD
 
-eager is f32 with tf32 in convolutions and products; amp is channels-last with bf16 autocast, losses as in eager, which
-is what ours does; graph is amp's whole step as one CUDA graph; compile is amp with torch.compile over network, views and
-loss; and compile_graph is that as one CUDA graph. The data set lies on the device as u8 and the views are made there, for
-a whole batch at once by grid_sample, whose bilinear filter does not widen where it shrinks: less work than ours. Nothing
-in a step waits for the device.
+eager is f32 with tf32 in convolutions and products; amp is channels-last with bf16 autocast, and with losses as in
+eager, which is what ours does; graph is amp's whole step as one CUDA graph; compile is amp with torch.compile over
+network, views and loss; and compile_graph is that as one CUDA graph. The data set lies on the device as u8. The views
+are made there by grid_sample, for a whole batch at once; its bilinear filter does not widen when it shrinks an image,
+so it does less work than ours. Nothing in a step waits for the device.
 """
 import argparse
 import json
@@ -27,7 +27,7 @@ MODES = ["eager", "amp", "graph", "compile", "compile_graph"]
 
 
 class Augment:
-    """base of METHODS for a batch of u8 images (n, 3, h, w) on the device: crop, jitter, grey, flip, normalize."""
+    """The base augmentation of u8 images (n, 3, h, w) on the device: crop, jitter, grey, flip, normalize."""
 
     def __init__(self, device):
         self.mean = torch.tensor(MEAN).view(1, 3, 1, 1).to(device)
@@ -80,7 +80,7 @@ class Npid:
         self.augment, self.clusters, self.count = Augment(device), options.clusters, 2 * options.batch
 
     def load(self, step):
-        """The step's images: what a graph finds in self.index."""
+        """Puts the indices of the step's images into self.index, where a graph reads them."""
         n = len(self.index)
         start = step * n % (len(self.order) - n + 1)
         self.index.copy_(self.order[start : start + n])
@@ -177,7 +177,7 @@ def main():
         wait()
         return loss
 
-    # cuDNN's choices and what torch.compile makes; on the stream that a capture takes them from
+    # Lets cuDNN choose and torch.compile compile, on the stream whose work is captured.
     stream = torch.cuda.Stream() if on_gpu else None
     if on_gpu:
         stream.wait_stream(torch.cuda.current_stream())

@@ -34,7 +34,7 @@ local function read(path)
   return text
 end
 
--- Plans of another step on this machine, so that no time goes into choosing them, and kernels can be counted.
+-- Takes the plans of another step on this machine, so that no time goes into choosing them, and kernels can be counted.
 local keeps_plans = opt.plans ~= "" and on_gpu
 if keeps_plans then
   local ok, stored = pcall(cld.json.decode, read(opt.plans) or "")
