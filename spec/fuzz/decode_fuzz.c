@@ -1,14 +1,14 @@
-/* libFuzzer's target for the decoders of image files: `make fuzz`. The file's length picks the part and the scale, so that a
- * finding is one file: build/fuzz/jpeg FILE. In this build checksums are not looked at (decode_png.c). */
+/* libFuzzer's target for the decoders of image files: `make fuzz`. The file's length chooses the part and the scale, so
+ * that one file reproduces a finding: build/fuzz/decode FILE. This build does not check checksums (decode_png.c). */
 #include <stdlib.h>
 
 #include "runtime/images/decode.h"
 
-#define MOST_PIXELS (1 << 22) /* of an image that is decoded: more is only slow */
+#define MOST_PIXELS (1 << 22) /* larger images are not decoded: they would only be slow */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Every byte is read, so that memory that is not ours is found. */
+/* Reads every byte, so that the sanitizers see any that is not ours. */
 static unsigned sum(const cld_pixels *p) {
     unsigned total = 0;
     for (int y = 0; y < p->there.height; y++)

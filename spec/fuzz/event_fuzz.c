@@ -1,5 +1,5 @@
-/* libFuzzer's target for TensorBoard's event files: `make fuzz`. No checksum is looked at in this build (event.c). Every
- * value of every event is asked for, and each byte that it names is read. */
+/* libFuzzer's target for TensorBoard's event files: `make fuzz`. This build does not check checksums (event.c). It asks
+ * for every value of every event, and reads each byte that a value points to. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static unsigned total; /* of what was read */
+static unsigned total; /* of all bytes read, so that reading them is not optimized away */
 
 static void require(int holds) {
     if (!holds) abort();

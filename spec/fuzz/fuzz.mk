@@ -1,6 +1,6 @@
 # make fuzz: runs the image decoders and the readers of PyTorch's files, NumPy's archives and TensorBoard's events under
-# libFuzzer, AddressSanitizer and UBSan, each for FUZZ_SECONDS. Needs clang. What it finds, and what it has learned,
-# stays in build/fuzz.
+# libFuzzer, AddressSanitizer and UBSan, each for FUZZ_SECONDS. Needs clang. The findings, and the inputs that it has
+# learned, stay in build/fuzz.
 FUZZ_SECONDS ?= 600
 FUZZ_CORE    := $(addprefix runtime/core/,error.c text.c scratch.c strings.c)
 FUZZ_DECODE  := spec/fuzz/decode_fuzz.c $(wildcard runtime/images/decode*.c) $(FUZZ_CORE)
@@ -26,7 +26,7 @@ $(BUILD)/fuzz/decode $(BUILD)/fuzz/torch $(BUILD)/fuzz/numpy $(BUILD)/fuzz/event
 	$(Q)clang -std=gnu11 -g -O1 -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 	  -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -o $@ $(filter %.c,$^) $(FUZZ_LIBS)
 
-# What is fuzzed, and by which program.
+# The kinds of files, and the program that fuzzes each.
 FUZZ_KINDS := jpeg png zip legacy npz $(if $(HAVE_PROTOBUF),events)
 FUZZ_jpeg  := decode
 FUZZ_png   := decode

@@ -1,5 +1,5 @@
-/* Tensors for the fuzzers of files' readers, in place of runtime/tensor: each one that is made is counted in `made`, which
- * must stay below `most`, and each view must lie in its storage. */
+/* Tensors for the fuzzers, in place of runtime/tensor. `made` adds up the bytes of all tensors and must stay below
+ * `most`, and each view must lie in its storage. */
 #ifndef CLD_SPEC_FUZZ_TENSORS_H
 #define CLD_SPEC_FUZZ_TENSORS_H
 
@@ -31,7 +31,7 @@ cld_tensor *cld_tensor_new(cld_dtype dtype, int ndim, const int64_t *shape, cons
     require(t && s);
     s->refs = t->refs = 1;
     s->bytes = (size_t)bytes;
-    s->data = malloc(s->bytes ? s->bytes : 1); /* exactly: a byte beyond is found */
+    s->data = malloc(s->bytes ? s->bytes : 1); /* exactly so many, so that an access beyond is found */
     require(s->data != NULL);
     s->device = device;
     t->storage = s;

@@ -1,5 +1,5 @@
-/* libFuzzer's target for NumPy's archives: `make fuzz`. A whole .npz is an input; no checksum is looked at in this build
- * (zip.c). The tensors are fuzz_tensors.h's: each one that is made is counted against what the file's bytes can hold. */
+/* libFuzzer's target for NumPy's archives: `make fuzz`. An input is a whole .npz. This build does not check checksums
+ * (zip.c). The tensors are fuzz_tensors.h's: they may not take more than the file's bytes can hold. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <sys/mman.h>
@@ -9,7 +9,7 @@
 #include "runtime/io/npz.h"
 #include "spec/fuzz/fuzz_tensors.h"
 
-/* Of npy.c's writer, which nothing calls here. */
+/* npy.c's writer needs these; nothing calls it here. */
 const char *cld_dtype_name(cld_dtype dtype) { return dtype == CLD_F32 ? "f32" : "another"; }
 cld_status cld_write_numbers(cld_writer *w, cld_tensor *t, cld_number_type type) {
     (void)w, (void)t, (void)type;
@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", file);
     require(ftruncate(file, 0) == 0 && pwrite(file, data, size, 0) == (ssize_t)size);
     made = 0;
-    most = 4 * 1032 * size; /* all that deflate can make of it, an i8 an i32 */
+    most = 4 * 1032 * size; /* deflate makes at most 1032 bytes of one, and an i8 becomes an i32 */
     cld_npz *z = cld_npz_open(path);
     if (!z) return 0;
     for (;;) {

@@ -1,4 +1,5 @@
---- The files that `make fuzz` starts from: the fixtures of a kind. seeds.lua jpeg|png|zip|legacy|npz|events FOLDER
+--- Writes the files that `make fuzz` starts from, the fixtures of one kind, into a folder:
+-- seeds.lua jpeg|png|zip|legacy|npz|events FOLDER
 local cld = require "cld"
 
 local kind, folder = arg[1], arg[2]

@@ -1,8 +1,8 @@
-/* libFuzzer's target for PyTorch's files: `make fuzz`. Zip archives and legacy files are whole inputs; of zip archives no
- * checksum is looked at in this build (zip.c).
+/* libFuzzer's target for PyTorch's files: `make fuzz`. An input is a whole zip archive or legacy file. This build does
+ * not check the checksums of archives (zip.c).
  *
- * The tensors are fuzz_tensors.h's: each one that is made is counted against the file's bytes, and each view must lie in its
- * storage. */
+ * The tensors are fuzz_tensors.h's: they may not take more than the file's bytes can hold, and each view must lie in
+ * its storage. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 
 /* ---- the walk ------------------------------------------------------------------------------------------ */
 
-static unsigned total; /* of what was read */
+static unsigned total; /* of all bytes read, so that reading them is not optimized away */
 
 static void read_string(cld_pickle *p, const cld_pickle_value *v) {
     uint64_t size = 0;
