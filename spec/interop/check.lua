@@ -1,6 +1,6 @@
 --- `make test-interop`: checks that PyTorch, torchvision, onnxruntime, safetensors and detectron2's way of reading
 -- understand what we write. Ends with "N passed, N failed". Python is $PEER_PYTHON, or python3. If it lacks a library,
--- a line says so, and what needs the library is left out.
+-- a line says so, and the checks that need the library are left out.
 --
 --   files   networks in every format, read by read_exports.py
 --   lines   the commands that recipes print at the end of a run, each run unchanged in a shell
@@ -109,7 +109,7 @@ end
 
 -- ---- lines -----------------------------------------------------------------------------
 
--- What a run's output says at its end: the commands.
+-- The commands that a run prints at its end.
 local function commands(text)
   local found, rest = {}, text:match "how to use the weights[^\n]*\n(.*)$" or ""
   for line in rest:gmatch "[^\n]+" do
@@ -120,7 +120,8 @@ local function commands(text)
   return found
 end
 
--- A recipe's run from a folder of its own, whose name a shell would take apart, and then its commands there.
+-- Runs a recipe, and then the commands that it prints, in a folder whose name a shell would take apart if it were not
+-- quoted.
 local function check_lines(name, recipe, expected, prepare)
   local place = ("%s/it's %s $(x)"):format(folder, name:gsub("%W", " "))
   cld.io.mkdir(place)

@@ -1,5 +1,5 @@
-"""What others make of our files: `python3 read_exports.py MANIFEST` prints a line for each claim, "ok CLAIM" or "FAILED
-CLAIM: why", and "skipped LIBRARY" for one that is not installed. check.lua writes the files and the manifest:
+"""Reads our files with other libraries: `python3 read_exports.py MANIFEST` prints a line for each claim, "ok CLAIM" or
+"FAILED CLAIM: why", and "skipped LIBRARY" for one that is not installed. check.lua writes the files and the manifest:
 
     [{"name", "tensors", "statements": Python that makes torchvision's model m, "images", "features", "instance": .npy files,
       "torchvision", "pth", "detectron2", "safetensors", "npy", "npz", "onnx features", "onnx instance": what was exported}, ...]
@@ -39,7 +39,7 @@ def claim(text, holds):
     try:
         why = holds()
         print("ok" if why is None else "FAILED", text + ("" if why is None else ": " + str(why)))
-    except Exception as problem:  # of any library
+    except Exception as problem:  # each library has its own
         print("FAILED", text + ": " + repr(problem).replace("\n", " ")[:400])
 
 

@@ -1,4 +1,6 @@
-"""What TensorBoard's own readers see of a folder, as JSON: python read_tensorboard.py FOLDER. `make test-interop-tensorboard`.
+"""Prints what TensorBoard's own readers see in a folder, as JSON, for `make test-interop-tensorboard`.
+
+    python read_tensorboard.py FOLDER
 
   scalars     {tag: [[step, value], ...]} of the reader behind the command line's --inspect and scripts (event_accumulator)
   steps       {tag: [step, ...]} of the one behind the web page (plugin_event_accumulator), which sees tensors alone
@@ -14,7 +16,7 @@ from tensorboard.plugins.projector import projector_plugin
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-logging.disable(logging.WARNING)  # that it drops what came after a restart is what this is about
+logging.disable(logging.WARNING)  # it warns that it drops what came after a restart, which is expected here
 
 
 def finite(x):

@@ -1,4 +1,4 @@
---- `make test-interop-tensorboard`: what TensorBoard's own readers see of killed and resumed runs, compared with what
+--- `make test-interop-tensorboard`: compares what TensorBoard's own readers see in killed and resumed runs with what
 -- the specs' reader sees (spec/support/tensorboard.lua) and with the log. Needs a Python with tensorboard:
 --
 --   make test-interop-tensorboard PYTHON=/path/to/python
@@ -60,7 +60,7 @@ local function check(name)
     equal(("%s: %s: the steps of the page's reader"):format(name, tag), steps_of(points), theirs.steps[tag])
     local expected = {}
     local group, curve = tag:match "^([^/]*)/(.*)$"
-    -- Alignment and uniformity are tracked over the steps and seen at an epoch's end: one curve of the log.
+    -- Alignment and uniformity are tracked over the steps and written at an epoch's end: one curve of the log.
     if not (curve == "alignment" or curve == "uniformity") then
       for i, point in ipairs(curves[curve]) do expected[i] = point.step end
       equal(("%s: %s: the steps of the log"):format(name, tag), expected, steps_of(points))
