@@ -347,7 +347,7 @@ static cld_status prepare(void *unused) {
     (void)unused;
     if (!state.engine) CLD_TRY(check(dnnl_engine_create(&state.engine, dnnl_cpu, 0), "making an engine"));
     if (state.stream) return CLD_OK;
-    CLD_TRY(check(dnnl_set_primitive_cache_capacity(0), "doing without its cache"));
+    CLD_TRY(check(dnnl_set_primitive_cache_capacity(0), "turning off its cache"));
     return check(dnnl_stream_create(&state.stream, state.engine, dnnl_stream_default_flags),
                  "making a stream");
 }

@@ -56,7 +56,7 @@ static cld_status check_room(const char *doing) {
     if (!refused) return CLD_OK;
     void *room = mmap(nullptr, generous, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (room == MAP_FAILED)
-        return cld_fail(CLD_NOMEM, "%s: out of memory: less than the %zu MiB that oneDNN may want", doing,
+        return cld_fail(CLD_NOMEM, "%s: out of memory: oneDNN may need %zu MiB, and less is left", doing,
                         generous >> 20);
     munmap(room, generous);
     return CLD_OK;

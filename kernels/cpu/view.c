@@ -71,12 +71,12 @@ static cld_status check_image(const cld_view *v, const cld_pixels *image) {
     }
     if (!is_inside(needed, there))
         return cld_fail(CLD_INVALID,
-                        "view: needs the pixels of rows %d to %d and columns %d to %d; of the "
-                        "image were decoded rows %d to %d and columns %d to %d",
+                        "view: needs rows %d to %d and columns %d to %d of the image, but only rows %d to %d "
+                        "and columns %d to %d were decoded",
                         needed.top, needed.top + needed.height, needed.left, needed.left + needed.width,
                         there.top, there.top + there.height, there.left, there.left + there.width);
     if (!resampled && image->shrink != 1)
-        return cld_fail(CLD_INVALID, "view: an image of 1/%d of its size must be resampled first",
+        return cld_fail(CLD_INVALID, "view: an image decoded at 1/%d of its size must be resampled first",
                         image->shrink);
     return CLD_OK;
 }

@@ -54,7 +54,7 @@ static const cld_backend *open_device(int ordinal) {
     };
     if (opened == ordinal) return &cuda;
     if (opened >= 0)
-        return cld_fail_null(CLD_INVALID, "this process computes on cuda:%d already, and on one device alone",
+        return cld_fail_null(CLD_INVALID, "this process already uses cuda:%d, and can use only one device",
                              opened);
     CLD_TRY_NULL(open_all(ordinal));
     snprintf(name, sizeof name, "cuda:%d", ordinal);

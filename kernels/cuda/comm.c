@@ -37,7 +37,7 @@ static cld_status find_nccl(void) {
 static const char *library(void) {
     static _Thread_local char text[32];
     int version = 0;
-    if (find_nccl() != CLD_OK || nccl->GetVersion(&version) != ncclSuccess) return "NCCL, which is not here";
+    if (find_nccl() != CLD_OK || nccl->GetVersion(&version) != ncclSuccess) return "NCCL (not found)";
     snprintf(text, sizeof text, "NCCL %d.%d.%d", version / 10000, version / 100 % 100, version % 100);
     return text;
 }
@@ -52,7 +52,7 @@ static cld_status make_id(unsigned char id[CLD_COMM_ID_BYTES]) {
 
 static cld_status start(const unsigned char id[CLD_COMM_ID_BYTES], int rank, int world) {
     ncclUniqueId of;
-    if (comm) return cld_fail(CLD_INVALID, "%s has joined the job already", cld_cuda_name());
+    if (comm) return cld_fail(CLD_INVALID, "%s has already joined the job", cld_cuda_name());
     CLD_TRY(find_nccl());
     memcpy(of.internal, id, CLD_COMM_ID_BYTES);
     cld_cuda_stream(); /* makes the device current on this thread, for NCCL */

@@ -60,8 +60,8 @@ static cld_status status_of(cudaError_t error, const char *what) {
     cudaGetLastError(); /* or the next launch would report it again */
     if (is_sticky(error))
         return cld_fail(CLD_BACKEND,
-                        "%s: %s (by work that was queued before; CUDA_LAUNCH_BLOCKING=1 tells which. "
-                        "The device is lost to this process)",
+                        "%s: %s (caused by work that was queued before: CUDA_LAUNCH_BLOCKING=1 shows which. "
+                        "This process can no longer use the device)",
                         what, cudaGetErrorString(error));
     if (is_missing_code(error))
         return cld_fail(CLD_UNSUPPORTED,
@@ -85,13 +85,13 @@ static cld_status no_device(cudaError_t error) {
     version_text(has, sizeof has, driver);
     version_text(needs, sizeof needs, CUDART_VERSION);
     if (error == cudaErrorStubLibrary)
-        return cld_fail(CLD_BACKEND, "libcuda.so.1 is the CUDA toolkit's stub and no driver: take its folder "
+        return cld_fail(CLD_BACKEND, "libcuda.so.1 is the CUDA toolkit's stub, not a driver: take its folder "
                                      "out of LD_LIBRARY_PATH");
     if (error == cudaErrorInsufficientDriver && driver == 0)
-        return cld_fail(CLD_BACKEND, "there is no NVIDIA driver here (libcuda.so.1)");
+        return cld_fail(CLD_BACKEND, "no NVIDIA driver was found (libcuda.so.1)");
     if (error == cudaErrorInsufficientDriver)
-        return cld_fail(CLD_BACKEND, "the NVIDIA driver is too old: it supports CUDA %s, %s is needed", has,
-                        needs);
+        return cld_fail(CLD_BACKEND, "the NVIDIA driver is too old: it supports CUDA %s, but %s is needed",
+                        has, needs);
     if (error == cudaErrorNoDevice)
         return cld_fail(CLD_BACKEND,
                         "the NVIDIA driver finds no GPU (is one hidden by CUDA_VISIBLE_DEVICES?)");

@@ -70,7 +70,7 @@ cld_status cld_cuda_integer_gemm(const cld_array *out, const cld_array *a, const
         CLD_CASE(I64, int64_t, T, return run<T>(out, a, b, bias, p))
         CLD_CASE(I32, int32_t, T, return run<T>(out, a, b, bias, p))
         CLD_CASE(U8, uint8_t, T, return run<T>(out, a, b, bias, p))
-    default: return cld_fail(CLD_UNSUPPORTED, "gemm: a product of integers into floats");
+    default: return cld_fail(CLD_UNSUPPORTED, "gemm: a product of integers cannot be stored as floats");
     }
     return CLD_OK;
 }

@@ -23,13 +23,12 @@ static void free_graph(void *of) {
 /* A graph can be ordered with the lane only if the lane is forked and joined within it. */
 static cld_status must_be_joined(const char *done) {
     if (!cld_cuda_lane_is_open()) return CLD_OK;
-    return cld_fail(CLD_INVALID,
-                    "a graph cannot be %s while a collective is under way: the lane must be joined before",
+    return cld_fail(CLD_INVALID, "a graph cannot be %s while a collective is under way: join the lane first",
                     done);
 }
 
 static cld_status begin(void) {
-    if (current) return cld_fail(CLD_INVALID, "a graph is being captured already");
+    if (current) return cld_fail(CLD_INVALID, "a graph is already being captured");
     CLD_TRY(must_be_joined("captured"));
     graph *g = calloc(1, sizeof *g);
     if (!g) return cld_fail(CLD_NOMEM, "out of memory for a graph");

@@ -154,7 +154,7 @@ static cld_status kmeans(const cld_array *labels, const cld_array *group, const 
     CLD_SCRATCH block;
     CLD_TRY(cld_cuda_scratch(&block, count * (size_t)values * sizeof(T)));
     T *columns = (T *)block.data;
-    if (values == 0) return cld_fail(CLD_UNSUPPORTED, "kmeans: rows of no dimension");
+    if (values == 0) return cld_fail(CLD_UNSUPPORTED, "kmeans: the rows have no columns");
     dim3 elements((unsigned)((values + THREADS - 1) / THREADS), count);
     CLD_TRY(CLD_LAUNCH((start<T>), elements, THREADS, 0, c, columns, without, rows, p));
     if (p.k >= largest) iterations = 1;

@@ -23,7 +23,7 @@ static cld_status join_lane(void) {
 /* Without a fork in the graph the lane would run the work now, instead of when the graph is replayed. */
 cld_status cld_cuda_use_lane(const char *what, void **stream) {
     if (cld_cuda_capturing() && !open)
-        return cld_fail(CLD_INVALID, "%s: while a graph is captured, the lane must be forked before", what);
+        return cld_fail(CLD_INVALID, "%s: while a graph is being captured, fork the lane first", what);
     open = true;
     return cld_cuda_lane_stream(stream);
 }

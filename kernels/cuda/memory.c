@@ -83,8 +83,8 @@ static bool forbid_waiting(bool on) {
 
 static cld_status may_wait(void) {
     if (cld_cuda_capturing())
-        return cld_fail(CLD_INVALID, "the device cannot be waited for while a graph is captured: nothing is "
-                                     "computed, and no value can be read");
+        return cld_fail(CLD_INVALID, "cannot wait for the device while a graph is being captured: nothing is "
+                                     "computed yet, so no value can be read");
     if (no_waiting)
         return cld_fail(CLD_INVALID, "this waits for the device, which is forbidden (forbid_waiting)");
     return CLD_OK;

@@ -81,7 +81,7 @@ static bool is_float(cld_dtype dtype) {
 static cld_status use(const cld_conv_plan *plan) {
     if (plan->kind < CLD_DNN_FORWARD || plan->kind > CLD_DNN_WEIGHT || !is_float(plan->dtype) ||
         plan->engine < 0 || plan->knob_count < 0 || plan->knob_count > CLD_PLAN_KNOBS)
-        return cld_fail(CLD_INVALID, "this is no plan of a convolution");
+        return cld_fail(CLD_INVALID, "this is not a plan of a convolution");
     rounds++;
     return put(plan);
 }

@@ -32,7 +32,7 @@ bool cld_mpi_join_job(cld_ranks *out, char *problem, size_t room) {
     int provided, code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
     if (failed(code, "MPI_Init_thread", problem, room)) return false;
     if (provided < MPI_THREAD_FUNNELED) {
-        snprintf(problem, room, "this MPI was built without threads");
+        snprintf(problem, room, "this MPI was built without support for threads");
         return false;
     }
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);

@@ -219,7 +219,7 @@ static int start_thread(void) {
 
 cld_status cld_mpi_thread_start(cld_ranks *out) {
     int code = start_thread();
-    if (code) return cld_mpi_fail(CLD_NOMEM, "MPI: no thread: %s", strerror(code));
+    if (code) return cld_mpi_fail(CLD_NOMEM, "MPI: cannot start its thread: %s", strerror(code));
     pthread_mutex_lock(&mpi.lock);
     while (!mpi.started) pthread_cond_wait(&mpi.done, &mpi.lock);
     pthread_mutex_unlock(&mpi.lock);

@@ -287,8 +287,7 @@ static void unjoined() {
     FAILS(graphs->replay(NULL), "a graph cannot be replayed while a collective is under way");
     WORKS(lane->join());
     WORKS(graphs->begin());
-    FAILS(all_reduce(x, CLD_COMM_SUM),
-          "all_reduce: while a graph is captured, the lane must be forked before");
+    FAILS(all_reduce(x, CLD_COMM_SUM), "all_reduce: while a graph is being captured, fork the lane first");
     WORKS(graphs->end(&graph));
     graphs->free(graph);
     release(x);
@@ -465,7 +464,7 @@ static void start() {
     CHECK(strstr(message, "has not joined the job"));
     WORKS(comm->check());
     WORKS(join_job());
-    FAILS(comm->start(common->id, rank, world), "has joined the job already");
+    FAILS(comm->start(common->id, rank, world), "has already joined the job");
     CHECK(strncmp(comm->library(), "NCCL 2.", 7) == 0);
     if (emulated) CHECK(!is_memory_left());
     release(x);

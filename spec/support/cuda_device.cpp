@@ -59,7 +59,7 @@ static void say_why_not() {
     int count;
     fake.count = cudaErrorInsufficientDriver;
     fake.driver = 0;
-    FAILS(cld_cuda_count(&count), "there is no NVIDIA driver here");
+    FAILS(cld_cuda_count(&count), "no NVIDIA driver was found");
     fake.driver = 11040;
     FAILS(cld_cuda_count(&count), "the NVIDIA driver is too old: it supports CUDA 11.4, ");
     fake.driver = 13000;
@@ -298,8 +298,8 @@ static void lose_a_capture() {
     void *graph, *inner;
     WORKS(memory->from_host(x, &value, sizeof value));
     WORKS(graphs->begin());
-    FAILS(memory->to_host(&value, x, sizeof value), "while a graph is captured");
-    FAILS(memory->synchronize(), "while a graph is captured");
+    FAILS(memory->to_host(&value, x, sizeof value), "while a graph is being captured");
+    FAILS(memory->synchronize(), "while a graph is being captured");
     WORKS(cld_cuda_check_lost("matmul"));
     WORKS(queue_step(x, 1, 1)); /* the capture has not ended */
     WORKS(memory->allocate(&inner, 1000));
@@ -360,7 +360,7 @@ static void capture_the_lane() {
     void *graph;
     WORKS(memory->from_host(x, &value, sizeof value));
     WORKS(graphs->begin());
-    FAILS(queue_collective(x, x), "all_reduce: while a graph is captured, the lane must be forked before");
+    FAILS(queue_collective(x, x), "all_reduce: while a graph is being captured, fork the lane first");
     WORKS(cld_cuda_lane.fork());
     WORKS(queue_collective(x, x));
     WORKS(cld_cuda_lane.join());
@@ -400,7 +400,8 @@ static void run_out_of_memory() {
 /* ---- a lost device ---- */
 
 static void lose_the_device() {
-    static const char said[] = "an illegal memory access was encountered (by work that was queued before";
+    static const char said[] =
+        "an illegal memory access was encountered (caused by work that was queued before";
     int *x = (int *)allocate(sizeof *x), value = 1;
     void *graph = record(x, 2), *data;
     WORKS(graphs->replay(graph));
@@ -414,7 +415,7 @@ static void lose_the_device() {
     FAILS(memory->allocate(&data, 100 << 20), said);
     FAILS(queue_step(x, 1, 0), said);
     FAILS(cld_cuda_check_lost("matmul"),
-          "matmul: an illegal memory access was encountered (by work that was queued");
+          "matmul: an illegal memory access was encountered (caused by work that was queued");
     FAILS(graphs->replay(graph), said);
     FAILS(graphs->begin(), said);
     FAILS(graphs->end(&data), "no graph is being captured");

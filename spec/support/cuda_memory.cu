@@ -192,7 +192,7 @@ static void recording() {
     int *x = (int *)allocate(4), *y = (int *)allocate(4);
     WORKS(cld_cuda_clear(x, 4));
     WORKS(graphs->begin());
-    FAILS(graphs->begin(), "captured already");
+    FAILS(graphs->begin(), "already being captured");
     WORKS(CLD_LAUNCH(add_one, 1, 1, 0, x));
     WORKS(memory->from_host(y, &value, 4)); /* the bytes at this moment */
     value = 6;
@@ -202,8 +202,8 @@ static void recording() {
     WORKS(CLD_LAUNCH(add_one, 1, 1, 0, (int *)scratch.data));
     WORKS(cld_cuda_copy(y, scratch.data, 4));
     cld_cuda_scratch_release(&scratch);
-    FAILS(memory->to_host(&value, x, 4), "while a graph is captured");
-    FAILS(memory->synchronize(), "while a graph is captured");
+    FAILS(memory->to_host(&value, x, 4), "while a graph is being captured");
+    FAILS(memory->synchronize(), "while a graph is being captured");
     FAILS(graphs->replay(NULL), "while another is captured");
     WORKS(graphs->end(&graph));
     CHECK(value_of(x) == 0); /* nothing was run */
@@ -329,7 +329,7 @@ int main() {
     const cld_backend *device = plugin->open(0);
     if (!device) return printf("%s\n", message), 1;
     CHECK(plugin->open(0) == device);
-    CHECK(!plugin->open(1) && strstr(message, "this process computes on cuda:0 already"));
+    CHECK(!plugin->open(1) && strstr(message, "this process already uses cuda:0"));
     memory = device->memory;
     graphs = device->graph;
     bool caches = !plugin->emulated || getenv("CLD_HOST_CACHE");

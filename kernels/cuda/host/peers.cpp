@@ -60,8 +60,8 @@ bool cld_peers::open(const char *name) {
     memory = static_cast<shared *>(data);
     int first = 0;
     if (!memory->world.compare_exchange_strong(first, world) && first != world)
-        return fail("a job of " + std::to_string(first) + " ranks for one, and of " + std::to_string(world) +
-                    " for rank " + std::to_string(rank));
+        return fail("another rank joins a job of " + std::to_string(first) + " ranks, and rank " +
+                    std::to_string(rank) + " one of " + std::to_string(world));
     return true;
 }
 
