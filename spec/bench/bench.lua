@@ -16,7 +16,7 @@ local opt = cld.options {
   { "images", 600,   "images of each measurement of image files", min = 1, integer = true },
   { "encoder_size",  224, "pixels of the encoder's images", min = 32 },
   { "encoder_batch", 32,  "images per step of the encoder", min = 2 },
-  { "only",   "",    "measure just those whose name has this in it, such as neighbours, images or npid" },
+  { "only",   "",    "measure only those whose name contains this, such as neighbours, images or npid" },
   { "build",  "build", "where bench.json goes" },
 }
 
@@ -290,17 +290,17 @@ local function print_parts()
     shares[i] = ("%s %.0f%%"):format(part, 100 * npid.parts[part] / npid.step_s)
   end
   print(("\nthe NPID + CLD step takes %.0f ms: %s"):format(npid.step_s * 1e3, table.concat(shares, ", ")))
-  if npid.parts.rest < 0 then print "(run again alone the parts took longer than in the step: the machine is busy)" end
+  if npid.parts.rest < 0 then print "(run alone, the parts took longer than in the step: the machine is busy)" end
   print(("its convolutions alone, as oneDNN primitives: %.1f views/s; the whole step reaches %.0f%% of that")
     :format(npid.floor_views_per_s, 100 * npid.views_per_s / npid.floor_views_per_s))
 end
 
 local torch = found["npid PyTorch"]
 if torch and found["images: CIFAR augmentation torchvision"] then
-  print(("\npeer: %s (%d threads, %.0f MB resident once imported), %s"):format(torch.what, torch.threads,
+  print(("\npeer: %s (%d threads, %.0f MB resident after the import), %s"):format(torch.what, torch.threads,
     torch.import_mb, found["images: CIFAR augmentation torchvision"].what))
 elseif not peer then
-  print "\nno python3 here has torch and torchvision (PEER_PYTHON can name one): ours alone"
+  print "\nno python3 here has torch and torchvision (PEER_PYTHON can name one): only our figures"
 end
 print_table()
 if found.npid then print_parts() end

@@ -7,8 +7,8 @@ local peak_mb = require "spec.bench.peak_mb"
 
 local opt = cld.options {
   about = "One side of the benchmark: training an encoder on random images",
-  { "arch",  "resnet50", "the encoder, of cld.models" },
-  { "size",  224,        "pixels in a row and column", min = 32, integer = true },
+  { "arch",  "resnet50", "the encoder, one of cld.models" },
+  { "size",  224,        "pixels of the images' sides", min = 32, integer = true },
   { "batch", 32,         "images per step", min = 2, integer = true },
   { "steps", 3,          "timed steps, after one for warm-up", min = 1, integer = true },
 }

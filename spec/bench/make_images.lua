@@ -8,10 +8,10 @@
 local cld = require "cld"
 
 local opt = cld.options {
-  about = "image files for the benchmark",
+  about = "Image files for the benchmark",
   { "out",   "build/bench/images", "folder to write to", nonempty = true },
   { "count", 300,                  "JPEG files", min = 1, max = 99999, integer = true },
-  { "png",   60,                   "of them also as PNG", min = 0, integer = true },
+  { "png",   60,                   "how many of them also as PNG", min = 0, integer = true },
   { "kb",    40,                   "thousands of bytes of a JPEG file, on average", min = 1, integer = true },
 }
 

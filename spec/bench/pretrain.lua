@@ -10,9 +10,9 @@ local cld = require "cld"
 local opt = cld.options {
   about = "One command on a folder of images: ours and LightlyTrain's",
   { "build",  "build", "the build folder", nonempty = true },
-  { "images", 1000,  "generated images to train on; half as many to test by", min = 40, integer = true },
-  { "size",   64,    "pixels of a view; both have torchvision's first layers from 64 on", min = 64, integer = true },
-  { "epochs", 20,    "of both", min = 1, integer = true },
+  { "images", 1000,  "generated images to train on; half as many to test on", min = 40, integer = true },
+  { "size",   64,    "pixels of a view; from 64 on both have torchvision's first layers", min = 64, integer = true },
+  { "epochs", 20,    "epochs of both", min = 1, integer = true },
   { "batch",  64,    "images per step, of both", min = 8, integer = true },
   { "peer-method", "", "LightlyTrain's method, such as dino or simclr; empty: its default" },
 }
@@ -76,7 +76,7 @@ if os.execute(("'%s' -c 'import lightly_train' >/dev/null 2>&1"):format(python))
   local worth = result.processor_seconds / rows[1].processor_seconds -- its processor time, in runs of ours
   ours("longer", math.floor(opt.epochs * worth))
 else
-  io.stderr:write("no lightly-train in " .. python .. ": ours alone (PEER_PYTHON names another python)\n")
+  io.stderr:write("no lightly-train in " .. python .. ": only our figures (PEER_PYTHON can name another python)\n")
 end
 
 print(("%d images at %d pixels, batches of %d, ResNet-18 with torchvision's first layers"):format(opt.images, opt.size,

@@ -12,7 +12,7 @@ local opt = cld.options {
   about = "One side of the benchmark: whole training steps on random images",
   { "method",   "npid", "what to train", choices = { "npid", "moco", "mocov2", "infomin", "byol" } },
   { "batch",    128,    "images per step", min = 2, integer = true },
-  { "size",     32,     "height and width of a view; from 64 on the images are of 256 x 256", min = 8, integer = true },
+  { "size",     32,     "height and width of a view; from 64 on the images have 256 x 256", min = 8, integer = true },
   { "steps",    3,      "timed steps, after two for warm-up", min = 1, integer = true },
   { "width",    64,     "channels of the first stage", min = 1, integer = true },
   { "clusters", 128,    "k-means groups", min = 1, integer = true },

@@ -10,8 +10,8 @@ local core = require "cld.core"
 
 local opt = cld.options {
   about = "t-SNE beside scikit-learn's",
-  { "build",  "build", "where the program is, and what is made goes" },
-  { "points", 10000,   "how many", min = 100, max = 100000, integer = true },
+  { "build",  "build", "folder of the program, and of the files made" },
+  { "points", 10000,   "how many points", min = 100, max = 100000, integer = true },
 }
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
 local folder = opt.build .. "/bench"

@@ -9,20 +9,20 @@ local median = require "spec.bench.median"
 
 local opt = cld.options {
   about = "The GPU table: ours against PyTorch's, in one run",
-  { "device",  "auto",  "where; cpu only tries the scripts", value = "device" },
-  { "only",    "npid,kernels,resnet50,pillow", "which parts", nonempty = true },
+  { "device",  "auto",  "where to run; cpu only serves to try the scripts", value = "device" },
+  { "only",    "npid,kernels,resnet50,pillow", "which parts to run", nonempty = true },
   { "rounds",  2,       "processes per measurement", min = 1, integer = true },
   { "batch",   256,     "images per step", min = 2, integer = true },
   { "width",   64,      "channels of the first stage", min = 1, integer = true },
   { "bank",    50000,   "images of the data set", min = 1, integer = true },
   { "steps",   100,     "timed steps per process", min = 1, integer = true },
   { "size",    224,     "pixels of ResNet-50's images", min = 32, integer = true },
-  { "scale",   1.0,     "of the single kernels' sizes", above = 0 },
+  { "scale",   1.0,     "factor of the single kernels' sizes", above = 0 },
   { "repeats", 20,      "launches per timing of a single kernel", min = 1, integer = true },
   { "quick",   false,   "leave out torch.compile, the Pillow pipeline and ResNet-50" },
-  { "minutes", 0.0,     "until all must have ended; 0: as long as it takes", min = 0 },
+  { "minutes", 0.0,     "minutes until everything must have ended; 0: no limit", min = 0 },
   { "limit",   5.0,     "minutes that one process may take", above = 0 },
-  { "add",     false,   "to the figures that gpu-bench.json has already" },
+  { "add",     false,   "add to the figures that gpu-bench.json already has" },
   { "build",   "build", "where gpu-bench.json goes" },
 }
 
@@ -58,7 +58,7 @@ local function find_peer(modules)
 end
 local peer = find_peer "torch"
 local has_torchvision = peer and find_peer "torch, torchvision" == peer
-if not peer then io.stderr:write "gpu-bench: no python3 imports torch (PEER_PYTHON names one): no peer\n" end
+if not peer then io.stderr:write "gpu-bench: no python3 imports torch (PEER_PYTHON can name one): no peer\n" end
 
 -- ---- the measurements, in order ------------------------------------------------------
 

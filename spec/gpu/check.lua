@@ -17,8 +17,8 @@ local cld = require "cld"
 local opt = cld.options {
   about = "The CUDA backend against the CPU, on this machine's GPU",
   { "build",   "build", "folder of the build", nonempty = true },
-  { "only",    "specs,programs,recipe,ranks,memcheck,racecheck", "which parts", nonempty = true },
-  { "minutes", 8,       "of compute-sanitizer, at most, for each of its tools", min = 1, integer = true },
+  { "only",    "specs,programs,recipe,ranks,memcheck,racecheck", "which parts to run", nonempty = true },
+  { "minutes", 8,       "minutes that each tool of compute-sanitizer may take", min = 1, integer = true },
 }
 
 local parts = {}
@@ -207,7 +207,7 @@ local function sanitize(sanitizer, tool)
     left = left - (cld.clock() - start)
     local clean = text:find "ERROR SUMMARY: 0 errors" or text:find "RACECHECK SUMMARY: 0 hazards"
     if code == 124 then
-      print(("%-40s not finished in its time"):format(tool .. " " .. name))
+      print(("%-40s not finished in time"):format(tool .. " " .. name))
       return
     end
     count(tool .. " " .. name, clean and ok and "1 passed, 0 failed" or text, ok and clean ~= nil)

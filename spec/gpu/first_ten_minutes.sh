@@ -120,8 +120,8 @@ if [ -n "$peer" ]; then
   step peer-npid 60 "$peer" spec/gpu/peer_step.py npid --mode graph --device cuda --steps 20
   step peer-resnet50 60 "$peer" spec/gpu/peer_step.py resnet50 --mode graph --device cuda --steps 20
 else
-  lacks peer-npid "no python3 imports torch (PEER_PYTHON names one)"
-  lacks peer-resnet50 "no python3 imports torch (PEER_PYTHON names one)"
+  lacks peer-npid "no python3 imports torch (PEER_PYTHON can name one)"
+  lacks peer-resnet50 "no python3 imports torch (PEER_PYTHON can name one)"
 fi
 if [ -n "$sanitizer" ]; then
   step memcheck 60 "$cldlua" spec/gpu/check.lua --build $build --only memcheck --minutes 1

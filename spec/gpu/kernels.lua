@@ -7,8 +7,8 @@ local median = require "spec.bench.median"
 
 local opt = cld.options {
   about = "Part of the GPU benchmark: single kernels",
-  { "device",  "auto", "where", value = "device" },
-  { "scale",   1.0,    "of the sizes: a small one only tries the script", above = 0 },
+  { "device",  "auto", "where to run", value = "device" },
+  { "scale",   1.0,    "factor of the sizes; a small one only serves to try the script", above = 0 },
   { "repeats", 20,     "launches per timing", min = 1, integer = true },
 }
 local device = cld.cuda.resolve(opt.device)

@@ -8,7 +8,7 @@ local median = require "spec.bench.median"
 local opt = cld.options {
   about = "Part of the GPU benchmark: whole training steps",
   { "what",      "npid", "what to train", choices = { "npid", "resnet50" } },
-  { "device",    "auto", "where", value = "device" },
+  { "device",    "auto", "where to run", value = "device" },
   { "precision", "bf16", "of convolutions and products", choices = { "fp32", "tf32", "bf16", "fp16" } },
   { "graph",     true,   "capture the step as a CUDA graph" },
   { "batch",     256,    "images per step", min = 2, integer = true },
@@ -18,7 +18,7 @@ local opt = cld.options {
   { "clusters",  128,    "k-means groups", min = 1, integer = true },
   { "bank",      50000,  "rows of the memory bank, images of the data set", min = 1, integer = true },
   { "queries",   10000,  "test images of the kNN evaluation", min = 1, integer = true },
-  { "plans",     "",     "file of the convolutions' plans: used if it is there, then written" },
+  { "plans",     "",     "file of the convolutions' plans: read if it exists, then written" },
   { "once",      false,  "end after the first replay: nothing is timed" },
   { "epoch",     false,  "also time a whole epoch with its kNN evaluation (npid)" },
 }

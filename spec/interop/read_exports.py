@@ -69,12 +69,12 @@ def check_torch(net, plain):
     for kind in ("torchvision", "pth"):
         read = torch.load(net[kind], weights_only=True)
         mapped = torch.load(net[kind], weights_only=True, mmap=True)
-        claim(f"{net['name']}: {kind} is mapped as it is read", lambda: differing(arrays(read), arrays(mapped)))
-    claim(f"{net['name']}: torch.load of torchvision's names is what numpy reads",
+        claim(f"{net['name']}: {kind} holds the same if it is mapped", lambda: differing(arrays(read), arrays(mapped)))
+    claim(f"{net['name']}: torch.load and numpy read the same weights",
           lambda: differing(plain, arrays(torch.load(net["torchvision"], weights_only=True))))
-    claim(f"{net['name']}: all tensors are in the .pth",
-          lambda: None if len(torch.load(net["pth"], weights_only=True)) == net["tensors"] else "they are not")
-    claim(f"{net['name']}: the zip archive is whole", lambda: zipfile.ZipFile(net["pth"]).testzip())
+    claim(f"{net['name']}: the .pth has all tensors",
+          lambda: None if len(torch.load(net["pth"], weights_only=True)) == net["tensors"] else "their number differs")
+    claim(f"{net['name']}: the zip archive is undamaged", lambda: zipfile.ZipFile(net["pth"]).testzip())
 
 
 def torchvision_features(net):
@@ -122,7 +122,7 @@ def check(net):
     plain = {p.name[:-4]: numpy.load(p) for p in pathlib.Path(net["npy"]).glob("*.npy")}
     with open(net["detectron2"], "rb") as file:
         model = pickle.load(file, encoding="latin1")
-    claim(f"{name}: detectron2's file says so", lambda: None
+    claim(f"{name}: the file for detectron2 has its marks", lambda: None
           if (model["__author__"], model["matching_heuristics"]) == ("cldlua", True) else model.keys())
     claim(f"{name}: detectron2's tensors are those of MoCo's converter",
           lambda: differing({moco_name(key): array for key, array in plain.items()}, model["model"]))
