@@ -73,7 +73,7 @@ CLD_INLINE void times_g_adjoint(vec o[3], const vec i[6]) { /* G' */
     o[2] = PP * sum + QQ * sum2 + i[5];
 }
 
-/* Both dimensions of a tile: from in x in vectors to out x out; element (y, x) lies at [y][x]. */
+/* Transforms both dimensions of a tile, from in x in vectors to out x out; element (y, x) lies at [y][x]. */
 #define TRANSFORM_2D(name, one, in, out)                                                                     \
     CLD_INLINE void name(vec o[out][out], vec i[in][in]) {                                                   \
         vec half[in][out];                                                                                   \

@@ -326,7 +326,7 @@ typedef struct ballot {
     double *votes;          /* (classes) */
 } ballot;
 
-/* For the entries from `first` on. */
+/* Counts the votes of one query, whose entries start at `first`. */
 static void count_votes(const ballot *b, const cld_array *similarities, const int64_t *labels, int64_t first,
                         int64_t classes, int64_t k, double temperature) {
     int64_t entries = similarities->shape[1];

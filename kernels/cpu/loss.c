@@ -1,4 +1,4 @@
-/* The loss kernels, joined: one line per entry of the contract. */
+/* The loss table: one line per entry of the contract. */
 #include "kernels/cpu/loss.h"
 
 const cld_loss_ops cld_cpu_loss = {

@@ -12,7 +12,7 @@ CLD_INLINE float cld__dot_f32(const float *a, const float *b, int64_t n) {
     return sum;
 }
 
-/* In order; for the f64 reference. */
+/* Sums in order; for the f64 reference. */
 static inline double cld__dot_f64(const double *a, const double *b, int64_t n) {
     double sum = 0;
     for (int64_t d = 0; d < n; d++) sum += a[d] * b[d];

@@ -69,7 +69,7 @@ static inline piece piece_at(const cells *c, int64_t first, int64_t wave, int64_
     return p;
 }
 
-/* Over the part's whole block. */
+/* The number of positions of the part's whole block. */
 static inline double count_per_channel(const cells *c, const piece *p) {
     int64_t images = cld_part_whole_rows(c->parts, c->images, (int)p->part);
     return (double)(images * p->shape.run / p->shape.lanes);

@@ -67,7 +67,7 @@ CLD_INLINE bool next_segment(segment *out, int64_t *position, const cld_norm_sha
     return true;
 }
 
-/* If all lanes belong to one channel: their sum, in every lane. */
+/* If all lanes belong to one channel, their sum, in every lane. */
 CLD_INLINE vec across(vec v, const cld_norm_shape *s) {
     if (s->lanes == 16) return v;
     float sum = 0;

@@ -33,7 +33,7 @@ static double count_of(const slice *s, const cld_array *x) {
     return (double)((s->end - s->begin) * x->shape[2] * x->shape[3]);
 }
 
-/* Over the part's whole block. */
+/* The number of positions of the part's whole block. */
 static double whole_count(const cld_array *x, const cld_norm_params *p, int part) {
     return (double)(cld_part_whole_rows(&p->parts, x->shape[0], part) * x->shape[2] * x->shape[3]);
 }

@@ -31,7 +31,7 @@ static cld_batch_statistics merge_blocks(const cld_batch_statistics *batch, int6
     return merged;
 }
 
-/* In the dtype of the running statistics. */
+/* Whether all are finite in the dtype of the running statistics. */
 static bool all_finite(const cld_batch_statistics *s, int64_t channels, bool wide) {
     for (int64_t c = 0; c < channels; c++) {
         double mean = s->mean[c], var = s->var[c];

@@ -57,7 +57,7 @@ static double largest_below(double b, cld_dtype dtype) {
     return *(const float *)cld__load(CLD_COMPUTE_FLOAT, &value, &bits, dtype, 1, 1);
 }
 
-/* In [a, b), although a + u (b - a), or its rounding to 16 bits, may give b. */
+/* A number in [a, b), although a + u (b - a), or its rounding to 16 bits, may give b. */
 static double uniform_double(double u, const draws *d) {
     double v = d->a + u * (d->b - d->a);
     return v > d->top && d->a < d->b ? d->top : v;

@@ -80,7 +80,7 @@ CLD_INLINE float cld_bf16_to_float(uint16_t v) {
     return f;
 }
 
-/* To nearest, ties to even. */
+/* Rounds to nearest, ties to even. */
 CLD_INLINE uint16_t cld_bf16_from_float(float f) {
     uint32_t bits;
     memcpy(&bits, &f, sizeof bits);

@@ -33,8 +33,8 @@ static size_t taps_bytes(const cld_axis *a, int outputs) {
 
 static int32_t two(int32_t a, int32_t b) { return (int32_t)(((uint32_t)a & 0xFFFF) | (uint32_t)b << 16); }
 
-/* For the outputs from `from` on; shift: from the axis' base to the start of the part. If mirrored: in reverse
- * order. */
+/* The taps of the outputs from `from` on, in reverse order if mirrored. shift: from the axis' base to the start of the
+ * part. */
 static taps make_taps(uint8_t *memory, const cld_axis *a, int from, int outputs, int shift, bool mirrored) {
     taps t = {.outputs = outputs, .room = taps_room(a), .first = (int *)memory};
     t.count = t.first + outputs;
@@ -232,7 +232,7 @@ void cld__view_split_row(uint8_t *out, size_t plane, const uint8_t *pixels, int 
     choose_loops().split(out, plane, pixels, width);
 }
 
-/* From pixel x on. */
+/* Joins the pixels from x on. */
 static void join_from(uint8_t *pixels, const uint8_t *planes, size_t plane, size_t x, size_t width) {
     const uint8_t *r = planes, *g = r + plane, *b = g + plane;
     for (; x < width; x++) {

@@ -8,8 +8,7 @@ typedef struct job {
     int64_t rows, extent, inner, width;
 } job;
 
-/* Rows of more than one element: whole vectors are added. Rows of one element: sums of numbers. o: index of the outer
- * dimension. */
+/* If rows have several elements, whole vectors are added; else numbers. o: index of the outer dimension. */
 #define DEFINE_ROWS(T)                                                                                       \
     CLD_SIMD static void wide_row_##T(const job *j, int64_t o, int64_t row) {                                \
         T *y = (T *)j->y->data + (o * j->rows + row) * j->inner;                                             \
