@@ -76,7 +76,7 @@ static void destroy(product *d) {
     *d = (product){0};
 }
 
-/* For `rows` rows of `columns` in memory. */
+/* Describes a matrix of `rows` rows of `columns` elements in memory. */
 static cublasStatus_t describe_matrix(cublasLtMatrixLayout_t *out, cld_dtype dtype, int64_t rows,
                                       int64_t columns, int64_t leading, int64_t stride, int64_t batch) {
     int32_t count = (int32_t)batch;

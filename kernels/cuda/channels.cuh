@@ -65,7 +65,7 @@ typedef struct channel_launch {
     (6 * 132)            /* whole waves, with two or three blocks on each multiprocessor of a large GPU */
 #define CHANNEL_UNROLL 4 /* rows of one array that a thread has in flight */
 
-/* For `parts` matrices with at most `rows` rows each: blocks are those of all parts. */
+/* The launch for `parts` matrices of at most `rows` rows each; its blocks are those of all parts. */
 static inline channel_launch launch_of(int64_t rows, int64_t channels, int width, int parts = 1) {
     channel_launch l = {};
     int64_t most = width > 1 ? CHANNEL_COLUMNS : CHANNEL_SINGLES;
@@ -98,7 +98,7 @@ __device__ inline int column_of(int slice, int width) {
     return (slice * (int)blockDim.x + (int)threadIdx.x) * width;
 }
 
-/* In block number `block` of a matrix. */
+/* This thread's share in block number `block` of a matrix. */
 __device__ inline channel_part part_of(const channel_rows &m, int block, int width) {
     channel_part p;
     p.chunk = block / m.slices;

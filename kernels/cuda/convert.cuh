@@ -1,5 +1,5 @@
-/* From any element type to any other, as a copy casts. Integers wrap around in narrower ones. A float that no int64 can
- * hold becomes the smallest int64, and wraps. */
+/* Casts any element type to any other, as a copy does. Integers wrap around in narrower types. A float that does not
+ * fit into int64 becomes the smallest int64, and wraps. */
 #ifndef CLD_CUDA_CONVERT_CUH
 #define CLD_CUDA_CONVERT_CUH
 
@@ -23,7 +23,7 @@ template <typename To, typename From> __device__ inline To convert(From x) {
         return store<To>(load(x));
 }
 
-/* For dtypes that are not worth their own kernel. */
+/* For dtypes that are not worth a kernel of their own. */
 template <typename W> __device__ inline void store_as(void *out, cld_dtype dtype, int64_t at, W value) {
     switch (dtype) {
     case CLD_F32: ((float *)out)[at] = convert<float>(value); break;

@@ -32,7 +32,7 @@ template <typename C> __device__ static C remainder_of_floor(C x, C y) {
     return r != 0 && (r < 0) != (y < 0) ? r + y : r;
 }
 
-/* Of the exact quotient, as in Python; x / y may be rounded up to an integer, and -2.3 / inf to -0. */
+/* The floor of the exact quotient, as in Python; x / y may be rounded up to an integer, and -2.3 / inf to -0. */
 template <typename C> __device__ static C floor_of_quotient(C x, C y) {
     C r = fmod(x, y);
     if (y == 0 || r == 0) return x / y;
@@ -142,7 +142,7 @@ static bool has_integers(cld_unary kind) {
         }                                                                                                    \
         break;
 
-/* As the compute type. */
+/* The scalar in the compute type. */
 template <typename C> static inline C value_of(cld_scalar s) { return (C)s.d; }
 template <> inline int64_t value_of<int64_t>(cld_scalar s) { return s.i; }
 

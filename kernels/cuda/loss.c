@@ -1,4 +1,4 @@
-/* The loss kernels, joined: one line per entry of the contract. */
+/* The loss table: one line per entry of the contract. */
 #include "kernels/cuda/loss.h"
 
 const cld_loss_ops cld_cuda_loss = {

@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
         move_running(r, out.mean, out.var, p);
 }
 
-/* For evaluation. */
+/* In evaluation: takes mean and invstd from the running statistics. */
 template <typename A>
 __global__ void use_running(A *mean, A *invstd, const A *running_mean, const A *running_var, int channels,
                             double eps) {

@@ -10,7 +10,7 @@
 /* Vectors over the channels; NULL if not given. */
 template <typename A> struct affine { const A *mean, *invstd, *weight, *bias; };
 
-/* For a part: mean and invstd are (parts, channels). */
+/* The vectors of one part: mean and invstd are (parts, channels). */
 template <typename A> __device__ inline affine<A> of_part(affine<A> f, int part, int channels) {
     f.mean += (int64_t)part * channels;
     f.invstd += (int64_t)part * channels;
@@ -56,7 +56,7 @@ __device__ inline int completed_groups(const part_rows &p, unsigned *tickets, in
 /* y = (x - mean) * scale + shift */
 template <typename A> struct line { A mean, scale, shift; };
 
-/* For COUNT neighbours from channel c on. */
+/* Loads the lines of COUNT adjacent channels from c on. */
 template <typename A, int COUNT> __device__ inline void load_lines(line<A> *l, const affine<A> &f, int c) {
     A mean[COUNT], scale[COUNT], factor[COUNT], shift[COUNT];
     load_run<A, COUNT>(mean, f.mean + c);
@@ -79,7 +79,7 @@ typedef struct part_launch {
     dim3 threads;
 } part_launch;
 
-/* For rows that are the positions of `images` images. */
+/* The cut of rows that are the positions of `images` images. */
 static inline cld_cut cut_of_positions(const cld_parts *parts, int64_t images, int64_t positions) {
     cld_cut cut = cld_cut_of(parts, images);
     cut.view *= positions;
@@ -122,7 +122,7 @@ static inline size_t shared_bytes(const part_launch &l, int width, size_t elemen
 
 static inline const void *address(const cld_array *a) { return a ? a->data : NULL; }
 
-/* Of an optional array. */
+/* For an array that may be NULL: *which is then NULL too. */
 static inline cld_status read_activation(cld_array *out, const cld_array **which, cld_scratch_block *block,
                                          const cld_array *a) {
     *which = a ? out : NULL;

@@ -47,7 +47,7 @@ template <typename A> struct weight_gradients {
     double *of_parts; /* (parts, 2, channels), if there are several */
 };
 
-/* For slice `slice`. */
+/* Adds up the parts' values for the channels of this slice. */
 template <typename A, int WIDTH>
 __device__ static void add_parts(const weight_gradients<A> &w, const part_rows &p, int slice) {
     int width = (int)blockDim.x * WIDTH, begin = slice * width, channels = p.m.channels;
@@ -82,7 +82,7 @@ __device__ inline void write_through(A *through, const affine<A> &f, const part_
     through[at + p.m.channels] = training ? (A)(-scale * sum / rows) : (A)0;
 }
 
-/* For a batch that ranks share: from the sums of all ranks. */
+/* Computes through from the sums of all ranks, for a batch that ranks share. */
 template <typename A> __global__ void shared_through(A *through, double *sums, affine<A> f, part_rows p) {
     int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     int part = (int)(at / p.m.channels), c = (int)(at % p.m.channels);
@@ -91,14 +91,14 @@ template <typename A> __global__ void shared_through(A *through, double *sums, a
     write_through(through, of_part(f, part, p.m.channels), p, part, c, from[0], from[p.m.channels], true);
 }
 
-/* The result of the first pass: one of the two; the other is NULL. sums (parts of the whole batch, 2, channels): sums
+/* The result of the first pass is one of these; the other is NULL. sums (parts of the whole batch, 2, channels): sums
  * of the masked dy, and of its products with x - mean. */
 template <typename A> struct sums_out {
     A *through;
     double *sums;
 };
 
-/* For a group, from its chunks. */
+/* Computes a group's results from the partial results of its chunks. */
 template <typename A, int WIDTH>
 __device__ static void finish_sums(const sums_out<A> &out, const weight_gradients<A> &w, const A *partial,
                                    affine<A> f, const part_rows &p, bool training, int group,
@@ -275,7 +275,7 @@ static cld_status add_up(const gradients &g, const part_launch &l,
                       (const unsigned char *)vector_of<unsigned char>(g.gate), f, l.rows, g.params->training);
 }
 
-/* For no rows. */
+/* If there are no rows, dweight and dbias are 0. */
 template <typename A> static cld_status clear_gradients(const gradients &g, size_t channels) {
     if (g.dweight) CLD_TRY(cld_cuda_clear(g.dweight->data, channels * sizeof(A)));
     return g.dbias ? cld_cuda_clear(g.dbias->data, channels * sizeof(A)) : CLD_OK;
@@ -312,7 +312,7 @@ static cld_status write_masked_gradients(const gradients &g, enum mask mask) {
 
 /* ---- the table's entries ------------------------------------------------------------------------------------------- */
 
-/* For arrays as given. */
+/* Takes arrays in any layout. */
 static cld_status compute_gradients(gradients g) {
     if (g.x->shape[1] == 0) return CLD_OK;
     CLD_SCRATCH blocks[5];

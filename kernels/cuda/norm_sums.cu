@@ -1,7 +1,7 @@
 /* Batch norm for a batch that ranks share (norm.cu): statistics from the sums of all ranks. */
 #include "kernels/cuda/norm_running.cuh"
 
-/* From the sums of all ranks. batch_mean, batch_var: (parts of the whole batch, channels). */
+/* Computes statistics from the sums of all ranks. batch_mean, batch_var: (parts of the whole batch, channels). */
 template <typename A>
 __global__ void shared_statistics(A *mean_out, A *invstd_out, A *batch_mean, A *batch_var, const double *all,
                                   running<A> r, unsigned *tickets, part_rows here, part_rows whole,

@@ -87,7 +87,7 @@ static cld_status launch_some(int *from, int count, const cld_array *const array
     return CLD_LAUNCH((apply_rule<T, rule, CAPACITY>), (int)blocks, THREADS, 0, table, parameters);
 }
 
-/* For all tensors of this dtype. */
+/* Applies the rule to all tensors of this dtype. */
 template <typename T, typename rule>
 static cld_status to_all(int count, const cld_array *const arrays[rule::ARRAYS], cld_dtype dtype,
                          const rule &parameters) {

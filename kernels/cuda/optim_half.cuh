@@ -49,7 +49,7 @@ static void place_half(table_type *table, int i, const cld_step_tensor *t, int s
     table->copy_kind[i] = t->copy ? half_kind(t->copy_dtype) : (uint8_t)HALF_NONE;
 }
 
-/* For a launch without 16-bit arrays. */
+/* The tile of a launch without 16-bit arrays: nothing. */
 template <bool HALF> struct half_tile {
     template <typename table_type> __device__ half_tile(const table_type &, int, int, uint16_t *) {}
     __device__ bool has_grad() const { return false; }

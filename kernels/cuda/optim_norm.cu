@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(THREADS)
     add_up(s, shared);
 }
 
-/* For no gradient at all. */
+/* The norm if there is no gradient at all. */
 static __global__ void no_norm(const norm_sum s) {
     write_norm(s, s.condition && *s.condition == 0 ? (double)NAN : 0);
 }

@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(THREADS)
     c.partial[2 * (int)blockIdx.x + 1] = gradients;
 }
 
-/* By all threads of a block; each block computes it for itself, in the same order. */
+/* Called by all threads of a block. Each block computes the ratio for itself, in the same order. */
 template <typename table_type>
 __device__ static double ratio_of(const table_type &table, int tensor, const cld_rule_settings &p,
                                   const double *partial, double *shared) {
@@ -183,8 +183,8 @@ __device__ static double ratio_of(const table_type &table, int tensor, const cld
 
 /* ---- the step ------------------------------------------------------------------------------------------------------ */
 
-/* For n elements from at[] on (NULL: none, or in the tile). All loads of a thread's ROUNDS groups are in flight before
- * the first is used. */
+/* Applies the rule to n elements from at[] on (NULL: none, or in the tile). All loads of a thread's ROUNDS groups are
+ * in flight before the first is used. */
 template <typename T, typename rule, bool HALF>
 __device__ static void apply_all(T *const *at, int n, const typename rule::template on<T> &r,
                                  const half_tile<HALF> &half) {

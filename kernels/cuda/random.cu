@@ -21,7 +21,7 @@ struct draws {
 static __device__ inline float sum_of(float a, float x, float y) { return __fadd_rn(a, __fmul_rn(x, y)); }
 static __device__ inline double sum_of(double a, double x, double y) { return __dadd_rn(a, __dmul_rn(x, y)); }
 
-/* In [0, 1). */
+/* A uniform number in [0, 1). */
 static __device__ inline void unit_of(float *u, const uint32_t words[2]) {
     *u = (float)(words[0] >> 8) * 0x1p-24f;
 }
@@ -91,7 +91,7 @@ static double widened(uint16_t half, cld_dtype dtype) {
     return half >> 15 ? -v : v;
 }
 
-/* By bisection over the bits, ordered as the numbers are. */
+/* The largest number of the dtype below b, by bisection over the bits, which are in the order of the numbers. */
 static double largest_half_below(double b, cld_dtype dtype) {
     int low = dtype == CLD_F16 ? -0x7C00 : -0x7F80,
         high = -low; /* from -infinity to infinity, both included */

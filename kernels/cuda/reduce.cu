@@ -194,7 +194,7 @@ static int bits_along(const reduction *r) {
     return bits < 8 - columns ? bits : 8 - columns;
 }
 
-/* As for any lines, but so that no thread's sum gets too long. */
+/* As many parts as for any lines, or more, so that no thread adds up too many elements. */
 static int parts_for(const reduction *r) {
     int64_t blocks = ceil_div(r->kept.total, THREADS >> r->reduced_bits);
     int64_t parts = cld_line_parts(blocks, r->reduced.total, r->reduced_bits, AHEAD);

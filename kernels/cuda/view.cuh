@@ -14,7 +14,7 @@
 typedef cld_view_instruction instruction;
 
 typedef struct canvas {
-    uint8_t *data, *work; /* data: planes (3, height, width); they take turns; 4 bytes per pixel each */
+    uint8_t *data, *work; /* they take turns, with 4 bytes per pixel each; data: planes (3, height, width) */
     int32_t *taps;        /* for a RESAMPLE */
     int height, width;
 } canvas;

@@ -55,8 +55,8 @@ template <typename T, int V> struct alignas(sizeof(T) * V) cld_pack<T, V, true> 
 constexpr int cld_width(size_t size) { return size >= 16 / 8 ? (int)(16 / size) : 8; }
 #define CLD_WIDTH(T, U) cld_width(sizeof(T) > sizeof(U) ? sizeof(T) : sizeof(U))
 
-/* V elements: one access if they are adjacent, one element for all if the stride is 0. The last `V - left` of a partial
- * step become `rest`. */
+/* Loads V elements: in one access if they are adjacent, the same element for all if the stride is 0. The last V - left
+ * of a partial step become `rest`. */
 template <int V, typename T>
 __device__ inline void load_step(cld_pack<T, V> *to, const T *from, bool same, int left, T rest) {
     if (V > 1 && !same && left >= V) {

@@ -112,7 +112,7 @@ static void prepare(cld_fiber *fiber) {
     fiber->at.uc_link = NULL;
     makecontext(&fiber->at, begin, 0);
 #else
-    /* As if begin had been called and were about to be returned to: six registers, begin, and no caller of begin. */
+    /* The stack of a fiber that is about to return to begin: six registers, begin's address, and no caller of begin. */
     uint64_t *top = (uint64_t *)((char *)fiber->bottom + fiber->bytes);
     for (int i = 1; i <= 8; i++) top[-i] = 0;
     top[-2] = (uint64_t)(uintptr_t)begin;

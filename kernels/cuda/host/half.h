@@ -207,7 +207,7 @@ template <typename F> inline cld_host_narrow<F> __habs(cld_host_narrow<F> a) {
     return cld_host_narrow<F>::of_bits(a.bits & 0x7fffu);
 }
 template <typename F> inline bool __hisnan(cld_host_narrow<F> a) { return isnan((float)a); }
-/* If one is NaN: the other one. */
+/* If one is NaN, this is the other one. */
 template <typename F> inline cld_host_narrow<F> __hmax(cld_host_narrow<F> a, cld_host_narrow<F> b) {
     return fmaxf(a, b);
 }

@@ -44,8 +44,8 @@ inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __frsqrt_rn(float x) { return rsqrtf(x); }
 inline double __drcp_rn(double x) { return 1.0 / x; }
 
-/* Of x minus a whole number of turns, which is exact, and of an angle within a quarter turn, so that exact zeros are
- * zero. */
+/* Subtracts a whole number of turns from x, which is exact, and computes the sine of an angle within a quarter turn, so
+ * that exact zeros are zero. */
 inline double cld_host_sinpi(double x) {
     double half_turns = remainder(x, 2.0),
            rest = fabs(half_turns) > 0.5 ? 1.0 - fabs(half_turns) : fabs(half_turns);

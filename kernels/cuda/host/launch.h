@@ -80,7 +80,7 @@ void cld_host_report(const std::string &text);
  * CLD_HOST_ORDER=reverse sets it at first. */
 bool cld_host_order(bool reverse);
 
-/* For blocks or threads, unchecked. */
+/* The numbers of blocks or threads of a launch, unchecked. */
 struct cld_host_extents {
     long long x, y, z;
     cld_host_extents(dim3 d) : x(d.x), y(d.y), z(d.z) {}

@@ -60,7 +60,7 @@ static void on_fault(int signal_number, siginfo_t *info, void *context) {
 #endif
 }
 
-/* On its own stack, because the threads of a block have small ones. */
+/* The handler runs on a stack of its own, because the threads of a block have small ones. */
 static void listen() {
     static char stack[64 << 10];
     stack_t own = {};
