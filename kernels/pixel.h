@@ -60,7 +60,7 @@ CLD_HOST_DEVICE static inline void cld_pixel_turn_hue(uint8_t *r, uint8_t *g, ui
     *b = (uint8_t)((k == 3) | (k == 4) ? most : new_blue);
 }
 
-/* factor in [-0.5, 0.5] of the circle. */
+/* factor: the part of the circle to rotate by, in [-0.5, 0.5]. */
 CLD_HOST_DEVICE static inline int cld_pixel_hue_shift(double factor) { return (int)(factor * 255.0) & 255; }
 
 /* ---- levels ------------------------------------------------------------------------------------------------------------ */

@@ -22,7 +22,7 @@ typedef struct cld_axis {
     int filter;       /* cld_filter */
 } cld_axis;
 
-/* size: the image's, at that scale. */
+/* size: the image's size at that scale. */
 CLD_HOST_DEVICE static inline cld_axis cld_axis_of(float from, float length, int shrink, int size, int out,
                                                    int filter) {
     cld_axis a;

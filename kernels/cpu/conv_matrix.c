@@ -23,7 +23,7 @@
     (4 << 20) /* multiplications per pair of pixels; smaller products are not worth the calls */
 
 typedef struct pair {
-    int out, in, tap, count; /* count: the tap connects so many pixels, from out and from in on, one to one */
+    int out, in, tap, count; /* the tap connects `count` pixels from out on with those from in on */
 } pair;
 
 /* The pixels or taps of an operand. Those that occur in a pair are numbered in order: place[] holds each one's number,

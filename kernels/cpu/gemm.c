@@ -41,7 +41,7 @@ static size_t copy_bytes(const cld_array *a) {
     return (size_t)cld_numel(a) * cld_dtype_size(computed_in(a->dtype));
 }
 
-/* a in its compute type, row-major or transposed; the caller must release *copy, of copy_bytes(a) or NULL. */
+/* a in its compute type, row-major or transposed. The caller must release *copy: copy_bytes(a) bytes, or NULL. */
 static cld_status matrix_of(const cld_array *a, matrix *m, void **copy) {
     cld_dtype dtype = computed_in(a->dtype);
     *m = (matrix){.rows = a->shape[a->ndim - 2], .columns = a->shape[a->ndim - 1]};

@@ -2,7 +2,7 @@
  *
  * Dimensions are sorted by x's strides and merged. If the innermost is reduced, each output is a sum over lines
  * ("rows"). Otherwise a piece of neighbouring outputs is accumulated together ("columns"). Either way memory is read in
- * order. f32 is summed in 16 lanes over at most 1024 elements, then in double. Work is split by size alone, so the
+ * order. f32 is summed in 16 lanes over at most 1024 elements, then in double. Work is split only by size, so the
  * result does not depend on the number of threads. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"

@@ -23,7 +23,7 @@
 typedef struct cld_canvas {
     uint8_t *data;  /* (3, height, width), dense */
     uint8_t *spare; /* the same size, for operations that cannot be done in place: see cld__view_swap */
-    uint8_t *work;  /* as many bytes as the instruction's row asked for, 64-byte aligned */
+    uint8_t *work;  /* as many bytes as the instruction needs, 64-byte aligned */
     int height, width;
     const cld_pixels *image;
     bool taken; /* data holds the canvas; until then a RESAMPLE reads the image */

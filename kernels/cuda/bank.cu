@@ -30,7 +30,7 @@ template <typename T> struct row_state {
     double sum;     /* of exp(logit - largest) */
     double loss;    /* at the end */
     T largest;      /* logit so far */
-    T positive;     /* the positive's logit, once it was met */
+    T positive;     /* the positive's logit, after it was met */
     int64_t target; /* the positive's row of the memory, or -1 */
 };
 

@@ -326,7 +326,7 @@ bool cld_cuda_capturing(void) { return device.capturing; }
 
 cld_status cld_cuda_begin_capture(void) {
     enter();
-    /* relaxed: memory may be allocated during the capture */
+    /* In the relaxed mode memory may be allocated during the capture. */
     CLD_TRY(status_of(cudaStreamBeginCapture(device.stream, cudaStreamCaptureModeRelaxed),
                       "beginning a graph's capture"));
     device.capturing = true;

@@ -89,7 +89,7 @@ template <int N> static void count_in_units(loops<N> *l, int out, int x, int64_t
 
 /* ---- gather, index_select ----------------------------------------------------------------------------------------- */
 
-/* dims: of out, index and x, with stride 0 for x along the indexed dimension. */
+/* dims: those of out, index and x, with stride 0 for x along the indexed dimension. */
 template <typename unit>
 static __global__ void __launch_bounds__(THREADS)
     read_by_index(unit *out, const int64_t *index, const unit *x, cld_dims<3> dims, int64_t extent,
@@ -183,7 +183,7 @@ static __global__ void __launch_bounds__(THREADS)
     *to = store<T>(load(*to) + load(x[at[2]]));
 }
 
-/* lines: of out and x. */
+/* Lines of several elements. lines: those of out and x. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     add_lines(T *out, const T *x, const cld_sorted *sorted, cld_dims<2> lines, int64_t length, int64_t extent,

@@ -148,7 +148,7 @@ template <typename T> struct lines {
     int64_t first;
 };
 
-/* k for each query; if there are fewer neighbours, the rest is -infinity, with the entry 0. */
+/* The output of a selection: k for each query; if there are fewer neighbours, the rest is -infinity, with entry 0. */
 template <typename T> struct neighbours {
     int64_t k, pitch; /* pitch: distance between consecutive queries */
     T *similarities;  /* (queries, pitch) */

@@ -37,7 +37,7 @@ static __global__ void __launch_bounds__(THREADS) add_up(int64_t *counts, int64_
     }
 }
 
-/* rows: the capacity. */
+/* rows: how many out has room for. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     write_positions(int64_t *out, int64_t rows, const T *x, cld_dims<1> dims, const int64_t *before_piece) {

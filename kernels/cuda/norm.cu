@@ -187,7 +187,7 @@ template <typename T, int WIDTH> __device__ inline unsigned char bits_of(const p
     return (unsigned char)bits;
 }
 
-/* mask: NULL, or, with packs, of 16 bytes. */
+/* mask: NULL, or, with packs of 16 bytes, the output for relu's mask. */
 template <typename T, int WIDTH, bool ADD>
 __global__ void apply(T *y, unsigned char *mask, const T *x, const T *residual,
                       affine<typename cld_compute<T>::type> f, part_rows p, bool with_relu) {

@@ -2,11 +2,11 @@
  * writes dx. */
 #include "kernels/cuda/norm.cuh"
 
-#define BACKWARD_UNROLL 2 /* of two or three arrays */
+#define BACKWARD_UNROLL 2 /* rows of two or three arrays that a thread has in flight */
 
 enum mask { MASK_NONE, MASK_FROM_X, MASK_BITS };
 
-/* What both passes of backward read: so many rows, a step apart; all loads come before the first use. */
+/* What both passes of backward read: BACKWARD_UNROLL rows, a step apart. All loads come before the first use. */
 template <typename T, int WIDTH, int MASK> struct ahead {
     typedef typename cld_compute<T>::type A;
     pack<T, WIDTH> dy[BACKWARD_UNROLL], more[BACKWARD_UNROLL], x[BACKWARD_UNROLL];

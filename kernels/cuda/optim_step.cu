@@ -91,7 +91,7 @@ struct lars {
     static const int SLOTS = 1;
     static const bool SUMS = true;
     static __device__ void prepare(const cld_rule_settings &, double, int64_t, double *) {}
-    /* g of the rule's first line */
+    /* g after the first line of the rule's definition (runtime/optim/lars.c) */
     template <typename T> struct gradient {
         T unscale, decay;
         __device__ gradient(const cld_rule_settings &p, const step_values &c)

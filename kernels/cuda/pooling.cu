@@ -202,7 +202,7 @@ static cld_status launch(which kind, const cld_array *x, const cld_array *y, int
     }
 }
 
-/* One element at a time if a map is row-major: whatever layout the caller has then works. */
+/* If a map is row-major, this goes one element at a time, which works for every layout. */
 static cld_status run(which kind, const cld_array *x, const cld_array *y, const cld_array *argmax,
                       const cld_pool_params *p) {
     bool backward = kind == MAX_BACKWARD || kind == AVG_BACKWARD;

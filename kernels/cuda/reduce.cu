@@ -4,7 +4,7 @@
  * reduced elements and the others along the kept ones. If the innermost dimension is reduced ("rows"), neighbouring
  * threads lie along it, else along the kept ones ("columns"). Either way memory is read in order, 16 bytes at a time if
  * it is aligned. If there are few outputs, the reduced elements are cut into parts, one block each; the partial results
- * go to scratch memory and the same kernel reduces them again. Work is split by size alone and nothing is added
+ * go to scratch memory and the same kernel reduces them again. Work is split only by size and nothing is added
  * atomically, so the result is the same each time.
  *
  * A thread sums f32 in f32, over some hundred elements; the threads' sums are added in double. */

@@ -71,7 +71,7 @@ __device__ static W load_own(W *own, const T *x, int64_t stride, int64_t left) {
     return sum;
 }
 
-/* sums[line][chunk], of each chunk. */
+/* Writes the sum of each chunk to sums[line][chunk]. */
 template <typename T, typename W>
 __global__ void __launch_bounds__(THREADS)
     sum_chunks(W *sums, const T *x, cld_divisor chunks, cld_lines<2> l) {
@@ -97,7 +97,7 @@ template <typename W> __global__ void __launch_bounds__(THREADS) sums_before(W *
     }
 }
 
-/* before: for each chunk, or NULL if a line is one chunk. */
+/* before: the sum before each chunk, or NULL if a line is one chunk. */
 template <typename T, typename W>
 __global__ void __launch_bounds__(THREADS) sum_elements(typename total<T>::type *out, const T *x,
                                                         const W *before, cld_divisor chunks, cld_lines<2> l) {

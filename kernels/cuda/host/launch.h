@@ -1,5 +1,4 @@
-/* kernels/cuda/launch.h for g++: the part of CUDA's language that that header promises, and launches that run on the
- * host.
+/* kernels/cuda/launch.h for g++: the part of CUDA's language that it promises, and launches that run on the host.
  *
  * Blocks run one after another; the threads of a block take turns. A thread runs alone until it reaches a barrier or a
  * warp operation. When none can continue, the barriers at which all present threads wait are released. Threads run in
