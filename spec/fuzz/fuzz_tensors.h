@@ -31,7 +31,7 @@ cld_tensor *cld_tensor_new(cld_dtype dtype, int ndim, const int64_t *shape, cons
     require(t && s);
     s->refs = t->refs = 1;
     s->bytes = (size_t)bytes;
-    s->data = malloc(s->bytes ? s->bytes : 1); /* exactly so many, so that an access beyond is found */
+    s->data = malloc(s->bytes ? s->bytes : 1); /* not one more, so that an access beyond is found */
     require(s->data != NULL);
     s->device = device;
     t->storage = s;
