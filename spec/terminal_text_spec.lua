@@ -91,7 +91,7 @@ describe("a name with escape codes", function()
 
   it("of a dtype that is not read is escaped in what load says of it", function()
     local path = safetensors(('{"a":{"dtype":%s,"shape":[0],"data_offsets":[0,0]}}'):format(quoted))
-    assert.matches(plain(SHOWN), select(3, cld.load(path)).a)
+    assert.matches(plain(SHOWN), select(3, cld.load(path, { skip = true })).a)
   end)
 
   it("that is not UTF-8 in a header is shown escaped", function()

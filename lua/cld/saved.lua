@@ -232,7 +232,7 @@ local function check_read(path, unread)
   if #names == 0 then return end
   local why = unread[names[1]]
   if why:sub(1, #path + 2) == path .. ": " then why = why:sub(#path + 3) end
-  local others = #names > 1 and (", nor %d more"):format(#names - 1) or ""
+  local others = #names > 1 and (" (and %d more)"):format(#names - 1) or ""
   user_error.raise("%s: cannot read the tensor '%s'%s: %s; cld.load(path, { skip = true }) leaves such tensors out",
     path, names[1], others, why)
 end
