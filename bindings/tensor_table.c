@@ -55,7 +55,7 @@ static void store_number(reader *r, int64_t at, double v, int depth) {
     else if (r->out->dtype == CLD_F32)
         ((float *)r->out->data)[at] = (float)v;
     else
-        cldL_check_status(r->L, cld_fail(CLD_INVALID, "%s: %s is %.14g, which is no integer as %s needs",
+        cldL_check_status(r->L, cld_fail(CLD_INVALID, "%s: %s is %.14g, which is not an integer, as %s needs",
                                          r->op, push_place(r, depth), v, cld_dtype_name(r->asked)));
 }
 

@@ -106,7 +106,7 @@ describe("libnccl.so.2", function()
   it("is found, or what to install is said", function()
     local said = found { LD_LIBRARY_PATH = "" }
     if not said then return end
-    local missing = "^a job on several GPUs needs NCCL %(libnccl.so.2%), which is not here: .*nvidia%-nccl%-cu%d"
+    local missing = "^a job on several GPUs needs NCCL %(libnccl.so.2%), which was not found: .*nvidia%-nccl%-cu%d"
     assert.is_true((said:find "^found 2%d+: " or said:find(missing)) ~= nil, said)
   end)
 end)

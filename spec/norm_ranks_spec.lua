@@ -70,7 +70,7 @@ describe("parts of a batch that ranks share", function()
     end)
     local function with(parts) return function() cld.nn.with_parts(parts, function() end) end end
     check.fails(with { begin = 1 }, "nn.with_parts: begin needs the number of images in the batch; images is missing")
-    check.fails(with { images = 2, of = 3 }, "nn.with_parts: 2 images make no 3 blocks")
+    check.fails(with { images = 2, of = 3 }, "nn.with_parts: 2 images cannot be split into 3 blocks")
     check.fails(with { images = 2, of = 1, begin = 2 }, "nn.with_parts: image 2, from 0, is none of 2")
     check.fails(with { images = 4, of = 2, blocks = 2, first = 1 }, "2 blocks from 1 on are not all of 2")
     check.fails(with { images = 4 }, "nn.with_parts: of")

@@ -201,8 +201,8 @@ describe("dtypes", function()
       function() x:masked_fill(x:eq(0), 1000) end, function() cld.where(x:eq(0), x, 300) end } do
       check.fails(f, ": the value is %-?%d+, which u8 cannot hold")
     end
-    check.fails(function() x[1] = 1.5 end, "assignment: the value is 1.5%d*, which is no integer as u8 needs")
-    check.fails(function() cld.full({ 1 }, 0 / 0, "i64") end, "full: the value is .*nan, which is no integer")
+    check.fails(function() x[1] = 1.5 end, "assignment: the value is 1.5%d*, which is not an integer, as u8 needs")
+    check.fails(function() cld.full({ 1 }, 0 / 0, "i64") end, "full: the value is .*nan, which is not an integer")
     check.fails(function() x[1] = {} end, "number expected")
     x[1] = true
     assert.same({ 1, 0 }, x:totable())

@@ -287,7 +287,7 @@ describe("net:each", function()
     check.fails(function() net:each { cld.zeros { 2, 2 }, 5 } end, "view 2: expected a tensor, got 5")
     check.fails(function() net:each { cld.zeros { 2, 2 }, cld.zeros { 3, 2 } } end,
       "view 2 is f32%[3, 2%], view 1 f32%[2, 2%]")
-    check.fails(function() net:each({ cld.zeros { 3, 2 } }, { unit = 2 }) end, "3 rows are no whole number of images")
+    check.fails(function() net:each({ cld.zeros { 3, 2 } }, { unit = 2 }) end, "3 rows cannot be divided into images")
     check.fails(function() net:each({ cld.zeros { 3, 2 } }, { blocks = 2 }) end, "each: .*blocks")
     check.fails(function() net:each({ cld.zeros { 3, 2 } }, { block = 0 }) end, "block must be a positive integer")
     check.fails(function()
@@ -420,11 +420,11 @@ describe("nn.shuffled", function()
     check.fails(order { 0, 1, 2 }, "the order of 4 images is an i64%[4%], got i64%[3%]")
     check.fails(order { 0, 1, 1, 2 }, "the order has not each of 0 to 3 once")
     check.fails(function() nn.shuffled(print, 5) end, "expected a tensor of images, got 5")
-    check.fails(function() nn.shuffled(print, x, { unit = 3 }) end, "4 rows are no whole number of images of 3 rows")
+    check.fails(function() nn.shuffled(print, x, { unit = 3 }) end, "4 rows cannot be divided into images of 3 rows")
     check.fails(function() nn.shuffled(function() return 1 end, x, { block = 2 }) end, "output 1: expected a tensor")
     for shape, y in pairs { ["f32[]"] = x:sum(), ["f32[1, 1]"] = cld.ones(1, 1), ["f32[6, 1]"] = cld.ones(6, 1) } do
       check.fails(function() nn.shuffled(function() return y end, x, { block = 2 }) end,
-        "nn.shuffle: " .. shape:gsub("%p", "%%%0") .. " has no whole number of rows for each of 4 images")
+        "nn.shuffle: the rows of " .. shape:gsub("%p", "%%%0") .. " cannot be divided evenly among 4 images")
     end
   end)
 end)

@@ -28,7 +28,7 @@ static void *open_library(void) {
     if (library) return library;
     return cld_fail_null(
         CLD_UNSUPPORTED,
-        "a job on several GPUs needs NCCL (" SONAME "), which is not here: install it (NVIDIA's package "
+        "a job on several GPUs needs NCCL (" SONAME "), which was not found: install it (NVIDIA's package "
         "libnccl2, or Python's wheel nvidia-nccl-cu%d), or name its folder in LD_LIBRARY_PATH",
         CUDART_VERSION / 1000);
 }

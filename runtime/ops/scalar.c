@@ -10,7 +10,7 @@
 static cld_status check_number(const char *op, cld_scalar s, cld_dtype dtype) {
     if (cld_dtype_is_float(dtype)) return CLD_OK;
     if (!s.is_integer)
-        return cld_fail(CLD_INVALID, "%s: the value is %f, which is no integer as %s needs", op, s.d,
+        return cld_fail(CLD_INVALID, "%s: the value is %f, which is not an integer, as %s needs", op, s.d,
                         cld_dtype_name(dtype));
     int64_t least = dtype == CLD_U8 ? 0 : dtype == CLD_I32 ? INT32_MIN : INT64_MIN;
     int64_t most = dtype == CLD_U8 ? UINT8_MAX : dtype == CLD_I32 ? INT32_MAX : INT64_MAX;

@@ -10,7 +10,7 @@ local PROBE = "local cld = require 'cld'; cld.dist.all_reduce(cld.ones(1, {devic
 local lacks = {
   { "which was built without MPI", "libcld_mpi.so, which make builds where Open MPI's mpicc is" },
   { "cannot load '[^\n]*libcld_mpi%.so'", "Open MPI's libraries" },
-  { "needs NCCL %(libnccl%.so%.2%), which is not here", "libnccl.so.2" },
+  { "needs NCCL %(libnccl%.so%.2%), which was not found", "libnccl.so.2" },
 }
 
 -- Returns what is missing, or nil; also the output of a first collective, and whether it worked.

@@ -109,7 +109,7 @@ local function check_here(new, given)
   new.images, new.of = integer("nn.with_parts", "images", given.images), integer("nn.with_parts", "of", given.of)
   new.begin = integer("nn.with_parts", "begin", given.begin or 0, 0)
   new.first = integer("nn.with_parts", "first", given.first or 0, 0)
-  if new.of > new.images then raise("nn.with_parts: %d images make no %d blocks", new.images, new.of) end
+  if new.of > new.images then raise("nn.with_parts: %d images cannot be split into %d blocks", new.images, new.of) end
   if new.begin >= new.images then
     raise("nn.with_parts: image %d, from 0, is none of %d", new.begin, new.images)
   elseif new.first + new.blocks > new.of then
@@ -241,7 +241,7 @@ end
 --- images_of(name, rows, unit) -> the number of images in that many rows.
 function parts.images_of(name, rows, unit)
   if rows == 0 or rows % unit ~= 0 then
-    raise("%s: %d rows are no whole number of images of %d rows", name, rows, unit)
+    raise("%s: %d rows cannot be divided into images of %d rows", name, rows, unit)
   end
   return rows // unit
 end

@@ -115,7 +115,7 @@ end
 -- The number of rows per image in an output.
 local function unit_of(y, images)
   if y.ndim == 0 or #y == 0 or #y % images ~= 0 then
-    raise("nn.shuffle: %s has no whole number of rows for each of %d images", caller.shown(y), images)
+    raise("nn.shuffle: the rows of %s cannot be divided evenly among %d images", caller.shown(y), images)
   end
   return #y // images
 end
