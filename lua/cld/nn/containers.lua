@@ -29,7 +29,7 @@ function List:build(...)
   for i = 1, count do self[i] = list[i] end
 end
 
--- The fields hold every child twice, under its position and under its name.
+-- The fields hold every child twice: under its position and under its name.
 function List:__len() return rawlen(modules.members_of(self).fields) end
 
 function List:__newindex(key, value)
@@ -55,7 +55,7 @@ function List:append(value)
   return self
 end
 
--- ---- the two ----------------------------------------------------------------
+-- ---- module_list and sequential ---------------------------------------------
 
 --- cld.nn.module_list(a, b, ...) -> module, cld.nn.module_list{a, b, ...} -> module: holds modules that forward calls
 -- itself; #, ipairs and list[i] work.

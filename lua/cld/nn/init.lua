@@ -9,7 +9,7 @@ local create, no_grad = core.tensor, core.autograd.no_grad
 
 local init = {}
 
--- ---- what is given --------------------------------------------------------------
+-- ---- arguments ------------------------------------------------------------------
 
 local function check_tensor(name, t)
   if not create.is_tensor(t) then caller.raise("%s: expected a tensor, got %s", name, caller.shown(t)) end
@@ -37,7 +37,7 @@ local function fill(name, t, method, ...)
   return caller.call(name, t[method], t, ...)
 end
 
--- ---- plain ------------------------------------------------------------------------
+-- ---- independent of the fans ------------------------------------------------------
 
 --- cld.nn.init.uniform_(t[, low = 0[, high = 1]]) -> t: uniform numbers in [low, high).
 function init.uniform_(t, low, high) return fill("uniform_", t, "uniform_", low, high) end
@@ -55,8 +55,8 @@ function init.ones_(t) return fill("ones_", t, "fill_", 1) end
 --- cld.nn.init.zeros_(t) -> t: 0 everywhere.
 function init.zeros_(t) return fill("zeros_", t, "fill_", 0) end
 
---- trunc_normal_(t[, mean = 0, std = 1, a = -2, b = 2]): N(mean, std^2) between a and b, which are values and not
--- multiples of std. Uses the normal quantiles of one uniform number per element, in f64.
+--- trunc_normal_(t[, mean = 0, std = 1, a = -2, b = 2]): N(mean, std^2), truncated to values from a to b (not multiples
+-- of std). Uses the normal quantiles of one uniform number per element, in f64.
 function init.trunc_normal_(t, mean, std, a, b)
   check_tensor("trunc_normal_", t)
   mean, std = check_number("trunc_normal_", "mean", mean, 0), check_number("trunc_normal_", "std", std, 1)
@@ -78,9 +78,9 @@ function init.fan_in_uniform_(t, fan_in)
   return fill("fan_in_uniform_", t, "uniform_", -bound, bound)
 end
 
--- ---- by the fans --------------------------------------------------------------------
+-- ---- from the fans ------------------------------------------------------------------
 
--- Squares, so that nothing is rounded twice.
+-- The gains' squares, so that nothing is rounded twice.
 local gains = {
   linear = 1, conv1d = 1, conv2d = 1, conv3d = 1, sigmoid = 1, tanh = (5 / 3) ^ 2, relu = 2, selu = (3 / 4) ^ 2,
   leaky_relu = 2, -- divided by 1 + slope^2
@@ -143,7 +143,7 @@ end
 
 -- ---- orthogonal -----------------------------------------------------------------------
 
-local BLOCK = 32 -- rows that one product makes orthogonal to all earlier ones
+local BLOCK = 32 -- this many rows at a time are made orthogonal to all earlier ones, by one product
 
 -- Subtracts from rows their projection on others, which are orthonormal. f64 products are faster on rows as stored.
 local function free_of(rows, others) rows:sub_(rows:matmul(others:t():contiguous()):matmul(others)) end
@@ -161,9 +161,9 @@ local function make_orthonormal(a)
   end
 end
 
---- orthogonal_(t[, gain = 1]): makes t, as a matrix (the first dimension, all others), have orthonormal rows or
--- columns, whichever are fewer, times gain: drawn uniformly from all such matrices (Saxe et al. 2013). Computed on the
--- host in f64.
+--- orthogonal_(t[, gain = 1]): takes t as a matrix (the first dimension by all others) and gives it orthonormal rows or
+-- columns, whichever are fewer, times gain. It is drawn uniformly from all such matrices (Saxe et al. 2013), in f64 on
+-- the host.
 function init.orthogonal_(t, gain)
   check_tensor("orthogonal_", t)
   gain = check_number("orthogonal_", "gain", gain, 1)

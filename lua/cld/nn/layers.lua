@@ -38,7 +38,7 @@ end
 -- "3x3" of {3, 3}.
 local function shown_pair(value) return ("%dx%d"):format(value[1], value[2]) end
 
--- "3x3, stride 2, padding 1": a kernel, and the settings that differ from the usual ones.
+-- "3x3, stride 2, padding 1": a kernel, and the settings that differ from the defaults.
 local function shown_window(kernel, settings, usual)
   local texts = { shown_pair(kernel) }
   for _, name in ipairs { "stride", "padding", "dilation" } do
@@ -161,7 +161,7 @@ local BatchNorm2d = modules.class "batch_norm2d"
 
 --- cld.nn.batch_norm2d(channels[, {momentum = 0.1, eps = 1e-5, affine = true, track_running_stats = true}]) -> module:
 -- batch normalization of (N, channels, H, W): by the batch's statistics in training, by the running ones in
--- evaluation. A call may fuse what follows: bn(x, {relu = true}), bn(x, {relu = true, residual = r}) = relu(bn(x) +
+-- evaluation. A call may also apply relu: bn(x, {relu = true}), or bn(x, {relu = true, residual = r}) for relu(bn(x) +
 -- r). A batch that is not finite does not update the running statistics. If a batch has parts (nn/parts.lua), each
 -- uses its own statistics.
 function BatchNorm2d:build(channels, options) build_norm(self, "batch_norm2d", channels, options) end
@@ -300,7 +300,7 @@ end
 
 function NormLinear:extra_repr() return ("%d -> %d"):format(self.weight.shape[1], self.weight.shape[2]) end
 
--- In the weight's dtype, whatever the dtype of x: the loss is computed from these products.
+-- Computed in the weight's dtype, whatever the dtype of x, because the loss is computed from these products.
 local function cosines(x, weight)
   if x.ndim > 0 and x:size(-1) ~= weight:size(1) then
     error(("norm_linear: x has %d features, the weight takes %d%s"):format(x:size(-1), weight:size(1),

@@ -1,5 +1,5 @@
---- The error for a method that a module lacks. A module's fields may be of any name: Lua's own error remains if no
--- method is near.
+--- The error for a method that a module lacks. A module's fields may have any name, so Lua's own error remains if no
+-- method has a similar name.
 local missing = require "cld.missing"
 local module = require "cld.nn.module"
 local user_error = require "cld.user_error"

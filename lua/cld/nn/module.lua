@@ -1,9 +1,9 @@
---- The base class of modules: instances, classes, and the handling of assignments. tree.lua has what a module can do
--- with the tree below it.
+--- The base class of modules: instances, classes, and the handling of assignments. tree.lua has the methods that work
+-- on the whole tree below a module.
 --
 -- The assignment decides what a field is:
 --   a module                                  is a child;
---   nn.parameter(t), nn.buffer(t)             are that, wherever they are assigned;
+--   nn.parameter(t), nn.buffer(t)             are a parameter and a buffer, wherever they are assigned;
 --   another tensor off the tape               is a parameter if it requires a gradient, else a buffer, if it is
 --                                             assigned inside `build` or to the name of a member; elsewhere (a value
 --                                             that forward keeps) it is a plain field;
@@ -27,7 +27,7 @@ local Module = {}
 local function results(...) return ... end
 
 module.base = Module
-local classes = setmetatable({}, { __mode = "k" }) -- those that module.class made
+local classes = setmetatable({}, { __mode = "k" }) -- all that module.class has made
 module.classes = classes
 
 --- Tensor of nn.parameter or nn.buffer -> "parameter" or "buffer".
@@ -39,8 +39,8 @@ function module.is_module(value) return type(value) == "table" and rawget(value,
 
 local is_module = module.is_module
 
---- names in order of registration, their positions; kinds of those that are members now: "module", "parameter",
--- "buffer"; the values of all fields, members or not.
+--- A module's record of its members: their names in order of registration, and the positions of the names; the kinds of
+-- the current members ("module", "parameter", "buffer"); the values of all fields, members or not.
 function module.members_of(self) return rawget(self, "_members") end
 
 local members_of = module.members_of
@@ -48,7 +48,7 @@ local members_of = module.members_of
 local function base_of(class)
   local meta = getmetatable(class)
   local base = meta and meta.__index
-  return type(base) == "table" and base or nil -- missing.lua stands behind the last
+  return type(base) == "table" and base or nil -- the __index of the last is missing.lua's function
 end
 
 --- An instance without fields. Each metamethod comes from the nearest class that has it.
@@ -130,7 +130,7 @@ local function construct(class, ...)
   members.building = true
   if class.build then class.build(self, ...) end
   members.building = false
-  for name, value in next, members.fields do refuse_table_of_modules(self, name, value) end -- filled since
+  for name, value in next, members.fields do refuse_table_of_modules(self, name, value) end -- if filled since
   return self
 end
 
@@ -182,7 +182,7 @@ end
 
 -- ---- calls -------------------------------------------------------------------
 
-module.on_call = nil -- a function of the module: noted.lua sets it
+module.on_call = nil -- a function that gets each called module: noted.lua sets it
 
 -- scope.lua sets these: run_forward(module, ...) calls its forward, run_own_call(f, module, ...) a class's own __call;
 -- on_assign(value) learns of each value that becomes a field of a module.

@@ -3,7 +3,7 @@ local normal = {}
 
 local SQRT2, SQRT_PI = math.sqrt(2), math.sqrt(math.pi)
 
--- The integral of exp(-t^2) from x on, times exp(x^2), for x above 2: Laplace's continued fraction.
+-- The integral of exp(-t^2) from x to infinity, times exp(x^2), for x above 2: Laplace's continued fraction.
 local function scaled_tail(x)
   local fraction = x
   for k = 120, 1, -1 do fraction = x + k / 2 / fraction end
@@ -56,8 +56,8 @@ end
 
 local function ratio(pair, x) return polynomial(pair[1], x) / polynomial(pair[2], x) end
 
---- quantiles(shares of f64, from 0 to 1) -> the values that these shares of the distribution lie below; -inf at 0, inf
--- at 1. Accurate to 15 digits.
+--- quantiles(shares of f64, from 0 to 1) -> for each share, the value below which that share of the distribution lies;
+-- -inf at 0, inf at 1. Accurate to 15 digits.
 function normal.quantiles(shares)
   local q = shares - 0.5
   local low = shares:minimum(1 - shares)

@@ -1,5 +1,5 @@
---- Records which modules a captured step called: whether they were training, and their tensors. If these have changed
--- since, the step would do something else.
+--- Records which modules a captured step called, whether they were training, and their tensors. If any of this has
+-- changed since, a replay would not do what the step does now.
 local modules = require "cld.nn.module"
 local members_of = modules.members_of
 
@@ -13,7 +13,7 @@ local function tensors_of(module)
   return tensors
 end
 
--- Modes that f itself switches between training and evaluation do not count.
+-- Forgets the mode of modules that f itself switched between training and evaluation.
 local function forget_switched(notes)
   for module, note in next, notes do
     if note.training ~= module.training then note.training = nil end

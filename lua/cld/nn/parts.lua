@@ -40,17 +40,17 @@ local parts = {}
 
 -- ---- what parts hold ---------------------------------------------------------
 
--- Per coroutine: one that yields takes its own along and exposes nobody else's.
+-- Per coroutine: one that yields keeps its own parts, and does not see those of another.
 local held = setmetatable({}, { __mode = "k" })
 
 --- cld.nn.parts() -> {views =, blocks =, unit =, ...} or nil: how the batch that passes through the network now is
 -- divided into blocks and views with their own batch statistics; nil if it is one part. For a batch in groups also
--- done, rows, total, before and after, and for one that ranks share images, begin, of and first. Do not write to the
--- table. For your own layers that mix rows.
+-- done, rows, total, before and after, and for one that ranks share images, begin, of and first. Your own layers need
+-- this if they mix rows. Do not write to the table.
 function parts.current() return held[coroutine.running()] end
 
--- Checks that each rank has the same number of rows per image of the batch. If the ranks have equally many images,
--- that is visible here; else they ask each other, if there are more rows than images.
+-- Checks that each rank has the same number of rows per image of the batch. If all ranks have the same number of
+-- images, this rank can see that by itself; else the ranks ask each other, if there are more rows than images.
 local function check_unit(batch, unit)
   if unit == 1 or batch.total == batch.rows * dist.world then return end
   for rank, other in ipairs(core.dist.gather_strings(tostring(unit))) do
@@ -62,8 +62,8 @@ local function check_unit(batch, unit)
   end
 end
 
---- The parts that batch norm of that many rows uses: the current ones, or if there are none and the batch is split
--- over ranks, parts that make the whole batch one part.
+--- The parts for batch norm on that many rows: the current ones; or, if there are none and the batch is split over
+-- ranks, parts that make the whole batch one part.
 function parts.of_norm(rows)
   local now = parts.current()
   if now or dist.alone then return now end
@@ -88,7 +88,7 @@ function parts.of_ranks(share, block, views, unit)
   }
 end
 
---- The same as a word that differs if they differ.
+--- The current parts as a string, which differs if they differ.
 function parts.described()
   local now = parts.current()
   if not now then return "whole" end
@@ -167,7 +167,7 @@ local function block_of_count(name, options, images)
   return -(-images // count)
 end
 
--- How many of a rank's images are in how many whole blocks; and the fewest blocks on any rank.
+-- The number of blocks that begin on this rank, and the fewest that begin on any rank.
 local function whole_blocks(share, block)
   local all = functional.block_count(share.total, block)
   if not share.split then return all, all end
@@ -187,10 +187,10 @@ end
 -- count =, blocks =, done =, total =, block =, last =}, ...}: n images in groups of whole blocks, at most one group
 -- per block; their numbers of blocks differ by at most one, the larger groups first. A group has `count` images from
 -- `first` (counted from 1) on, in `blocks` blocks of at most `block` images; `done` of `total` = n images come before
--- it; `last`: it is the last group. No block has a single image, unless n is 1.
+-- it; `last` says whether it is the last group. No block has a single image, unless n is 1.
 --
 -- If a batch is split over ranks (cld.dist), n counts this rank's images, and block and count refer to the whole
--- batch. Every rank has the same number of groups; if a block spans several ranks, there is one.
+-- batch. Every rank has the same number of groups; if a block spans several ranks, there is one group.
 function parts.blocks(n, options)
   caller.check_fields("nn.blocks", options, { "block", "count", "groups" })
   options = options or {}
@@ -260,7 +260,7 @@ local function by_view(views, normalize, ...)
   return table.unpack(lists, 1, lists.n)
 end
 
--- Each group of whole blocks in a step belongs to one rank; only a batch as a whole may have blocks on several.
+-- A group of whole blocks in a step belongs to one rank; only a whole batch may have blocks that span several.
 local function parts_of_views(views, images, unit, options)
   local block = parts.size_of_block("each", options)
   local of_ranks = not dist.alone and (options.total == nil or options.total == images)

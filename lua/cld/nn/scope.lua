@@ -9,11 +9,11 @@
 -- breaks it.) The layers and models of cld are declared so; other classes keep what they make.
 --
 -- At the end of the call, also after an error, every tensor made in it is closed, except
---   what is returned, also in plain tables. If something else is returned that may hold tensors (a function, an
+--   what is returned, also in plain tables. If the results contain anything else that may hold tensors (a function, an
 --     object), nothing is closed;
---   what was assigned to a field of a module meanwhile, or lies in a plain table that is a field of the module;
---   what a module of a class that is not declared made or was given: it may have kept it. A forward that is overridden
---     is not declared, nor a module whose class has a __call of its own.
+--   what was assigned to a field of a module during the call, or is in a plain table that is a field of the module;
+--   what a module of an undeclared class made or was given, since it may have kept it. A subclass that overrides
+--     forward is not declared, nor is a class with a __call of its own.
 -- What the tape has saved stays alive in the tape.
 --
 -- nn.scope(f, ...) does the same for a function: f(...), and what f made and does not return is closed.
@@ -28,9 +28,9 @@ local scope = {}
 
 -- ---- frames ------------------------------------------------------------------------
 
--- A call at whose end tensors are closed. made: {tensor = true}, filled by C; made.outer: that of the call around it.
--- outer: the frame around this one; module: whose forward runs, if any; assigned: tables that became fields of modules;
--- keeps_all: somebody may hold any of the tensors.
+-- A call that closes tensors at its end. made: {tensor = true}, filled by C; made.outer: that of the call around it.
+-- outer: the frame around this one; module: the one whose forward runs, if any; assigned: tables that became fields of
+-- modules; keeps_all: any of the tensors may be in use elsewhere.
 local Frame = {}
 
 local function frame_now()
@@ -46,9 +46,9 @@ local function open(module)
   return frame
 end
 
--- ---- what values hold ----------------------------------------------------------------
+-- ---- the tensors in a value ----------------------------------------------------------
 
-local DEEPEST = 16 -- tables in tables that are looked through
+local DEEPEST = 16 -- nested tables are searched down to this level
 
 -- Calls visit(tensor) for every tensor in value; false if value may hold others.
 local function each_tensor(value, visit, depth)
@@ -60,7 +60,7 @@ local function each_tensor(value, visit, depth)
   elseif kind ~= "table" then
     return kind ~= "function" and kind ~= "thread"
   elseif is_module(value) then
-    return true -- its tensors were assigned
+    return true -- its tensors are kept: they were assigned to its fields
   elseif getmetatable(value) or depth == DEEPEST then
     return false
   end
@@ -72,7 +72,7 @@ local function each_tensor(value, visit, depth)
   return known
 end
 
--- Something that outlives the call holds value: no frame closes the tensors in it.
+-- Value is held by something that outlives the call: no frame closes the tensors in it.
 local function keep(frame, value)
   local function release(tensor)
     local one = frame
@@ -160,14 +160,14 @@ end
 
 for _, f in ipairs { scope.run, inside, outside } do place.keep(f) end
 
--- The forwards of declared classes; those that leave nothing behind.
+-- The forwards of classes declared by scope.transient, and by scope.leaf.
 local transient, leaves = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
 
---- cld.nn.transient(Class): declares, after the class's forward is defined, that tensors which a call makes and does
--- not return may be closed at its end, which saves memory. Not for a forward that puts tensors into tables of others.
+--- cld.nn.transient(Class): declares that tensors which a call makes and does not return may be closed at its end, to
+-- save memory. Call it after the class's forward is defined; not for a forward that stores tensors in other tables.
 function scope.transient(class) transient[class.forward] = true end
 
---- The same for a class whose forward leaves nothing behind, so that it needs no scope of its own.
+--- Like transient, for a class whose forward leaves no tensors to close, so that it needs no scope of its own.
 function scope.leaf(class) leaves[class.forward] = true end
 
 function modules.run_forward(self, ...)

@@ -14,8 +14,8 @@ local caller = require "cld.caller"
 local modules = require "cld.nn.module"
 local Module, members_of, is_module = modules.base, modules.members_of, modules.is_module
 
-local ROWS = 32   -- of children on one screen
-local INSIDE = 60 -- characters for what a module is made of
+local ROWS = 32   -- children on one screen
+local INSIDE = 60 -- characters for the list of a module's parts
 
 --- The text in brackets after the class's name: "" for none. For a class to override; self's fields are set.
 function Module.extra_repr() return "" end
@@ -60,7 +60,7 @@ end
 
 local line
 
--- If a layer's tensors were exchanged, extra_repr may fail: then its members describe it.
+-- extra_repr may fail if a layer's tensors were replaced: then its members describe it.
 local function facts_of(self)
   local ok, facts = pcall(self.extra_repr, self)
   return ok and type(facts) == "string" and facts or ""
@@ -68,7 +68,7 @@ end
 
 local function with_facts(self, facts) return facts == "" and self._name or ("%s(%s)"):format(self._name, facts) end
 
--- "3 x bottleneck(64 -> 256, ...)", if there are several children, all of one class; else nil.
+-- "3 x bottleneck(64 -> 256, ...)" for several children, all of one class; else nil.
 local function alike(children)
   if #children < 2 or children[1].kind ~= "module" then return nil end
   local first, same = children[1].value, true
@@ -145,7 +145,7 @@ local function aligned(rows, indent)
   return lines
 end
 
--- "f32 on cpu": of all tensors.
+-- "f32 on cpu": the dtypes and devices of all tensors.
 local function kinds_of(list)
   local names, seen = { dtype = {}, device = {} }, {}
   for _, tensor in ipairs(list) do
@@ -160,7 +160,7 @@ local function kinds_of(list)
   return ("%s on %s"):format(table.concat(names.dtype, " and "), table.concat(names.device, " and "))
 end
 
-local element_sizes = { f64 = 8, f32 = 4, bf16 = 2, f16 = 2 } -- what a parameter may be
+local element_sizes = { f64 = 8, f32 = 4, bf16 = 2, f16 = 2 } -- the dtypes of a parameter
 
 local function bytes_of(list)
   local total = 0
@@ -202,7 +202,7 @@ end
 
 -- ---- the whole tree ---------------------------------------------------------------
 
--- The rows of all that is below self; equal entries of a list once, as "0 - 5".
+-- The rows of all modules below self; equal entries of a list once, as "0 - 5".
 local function tree(self, depth, rows)
   local before
   local folds, indent = is_list(self), ("  "):rep(depth)

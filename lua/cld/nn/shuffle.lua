@@ -4,10 +4,10 @@
 --
 --   local keys = cld.no_grad(function() return (cld.nn.shuffled(encoder, view3, { block = 64 })) end)
 --
--- With several ranks (cld.dist) each gets images of nearby ranks. So that a step need not wait for them:
+-- With several ranks (cld.dist) each gets images from nearby ranks. A step can do other work while they travel:
 --
---   local shuffled = cld.nn.shuffle(encoder, view3, { block = 64 })           -- the images are on their way
---   local q = net:each({ view1 }, { block = 64 })                             -- what needs no keys
+--   local shuffled = cld.nn.shuffle(encoder, view3, { block = 64 })           -- starts the transfer
+--   local q = net:each({ view1 }, { block = 64 })                             -- work that needs no keys
 --   local keys = cld.no_grad(shuffled)
 local core = require "cld.core"
 local caller = require "cld.caller"
@@ -21,7 +21,7 @@ local function check_order(order, n, images)
     raise("nn.shuffle: the order of %d images is an i64[%d], got %s", n, n, caller.shown(order))
   elseif order.device ~= images.device then
     raise("nn.shuffle: the order is on %s, the images on %s", order.device, images.device)
-  elseif order.device == "cpu" then -- elsewhere looking would wait for the device
+  elseif order.device == "cpu" then -- a check on another device would wait for it
     local sorted <close> = order:sort()
     local range <close> = create.arange(0, n, 1)
     local same <close> = sorted:eq(range)
@@ -32,9 +32,9 @@ end
 
 local MOST_SHUFFLED = 512
 
--- A random order of the whole batch, drawn where the images are: the same on every device and every rank. A batch
--- larger than any ever shuffled together (eight GPUs' of 64) is shuffled within each 512 images: mixing thousands of
--- images gains nothing, and ranks would have to exchange all of them.
+-- A random order of the whole batch, drawn on the device of the images: the same on every device and every rank. A
+-- batch above 512 images (the largest that was ever shuffled as a whole: eight GPUs with 64 each) is shuffled within
+-- each 512: mixing thousands of images gains nothing, and ranks would have to exchange all of them.
 local function drawn_order(n, device)
   local keys <close> = create.rand({ n }, { device = device })
   if n > MOST_SHUFFLED then
@@ -73,8 +73,8 @@ local function run_groups(net, groups, unit, of_ranks, take)
   return outputs, count
 end
 
--- The work before the network runs: a table with this rank's images (share), the order of all, and the size `group`
--- within which images are shuffled.
+-- The work before the network runs: a table with this rank's images (share), the order of all, and `group`, the number
+-- of images that are shuffled among each other.
 local function settle(net, images, options)
   caller.check_fields("nn.shuffle", options, { "block", "unit", "order", "groups" })
   options = options or {}
@@ -104,7 +104,7 @@ local function places(order, first, count, from, unit)
   return rows_of(from > 0 and cut - from or cut, unit)
 end
 
--- There is nothing to shuffle: calls the network on the images as they are.
+-- If there is nothing to shuffle: calls the network on the images as they are.
 local function run_in_order(net, images, known)
   return run_groups(net, known.groups, known.unit, known.of_ranks, function(group)
     if #known.groups == 1 then return images end
@@ -120,13 +120,13 @@ local function unit_of(y, images)
   return #y // images
 end
 
--- near: the images of this rank and of those with which it shuffles, starting at image `from`. Closes it.
+-- near: the images of this rank and of the ranks with which it shuffles, from image `from` on. It is closed here.
 local function run_shuffled(net, near, from, known)
   local share, unit, units = known.share, known.unit, {}
   core.dist.join(near)
   local outputs, count = run_groups(net, known.groups, unit, known.of_ranks, function(group)
     local own = near:index_select(1, places(known.order, share.begin + group.first, group.count, from, unit))
-    if group.last then near:close() end -- the network runs without them
+    if group.last then near:close() end -- the network's run does not need them
     return own
   end)
   local inverse = known.order:argsort()
@@ -140,17 +140,17 @@ local function run_shuffled(net, near, from, known)
 end
 
 --- nn.shuffle(net, images, {block =, unit = 1, order =, groups = 1}) -> a function without arguments that gives the
--- network's outputs, in the images' order; to be called once, with the network as it is then. (A captured step of
--- several ranks must call it: its graph has no place for work that it does not wait for.)
+-- network's outputs, in the images' order. Call it once; it uses the network as it is then. (A captured step of several
+-- ranks must call it, because a graph must wait for all of its work.)
 --
 -- images: (n * unit, ...). order: i64 (n), from 0: the image at each position. Without it one is drawn from the global
 -- generator at each nn.shuffle and each replay of a captured step: the stable order of n uniform numbers, separately
 -- within each 512 if there are more. In evaluation, or if all images are one block, nothing is shuffled and nothing is
--- drawn. groups: the blocks are processed in that many calls (nn.blocks), with the memory of one.
+-- drawn. groups: the blocks are processed in that many calls (nn.blocks), which need the memory of one.
 --
 -- With several ranks n counts this rank's images, and the order covers all images. Each rank gets the images of every
--- group of 512, or more, that it has a part of. The transfer starts in nn.shuffle; do not write to the images until
--- the function has been called.
+-- group of 512 or more images in which it has a share. The transfer starts in nn.shuffle: do not write to the images
+-- until the function has been called.
 local function shuffle(net, images, options)
   local known = settle(net, images, options)
   local near, from, called

@@ -7,7 +7,7 @@ local module = require "cld.nn.module"
 local Module, members_of, marks, is_floating = module.base, module.members_of, module.marks, module.is_floating
 local raise = caller.raise
 
--- ---- lists of what there is --------------------------------------------------
+-- ---- lists of members --------------------------------------------------------
 
 -- Visit every parameter and buffer under every one of its names, depth first, in order of registration.
 local function walk(self, prefix, visit)
@@ -35,7 +35,7 @@ local function walk_modules(self, prefix, visit, seen)
   end
 end
 
--- For errors that name a layer.
+-- The path of a module below root, for errors that name a layer.
 function place.path_of(root, wanted)
   local found
   walk_modules(root, "", function(path, one)
@@ -53,8 +53,8 @@ function place.names_of(holder, held)
 end
 
 -- An ordered list of (name, value): the iterator of a for loop, and also a table by name. add(name, value) appends an
--- entry; a value that is already there is left out. (Two userdata may be one tensor, which == detects; only those of
--- the same size are compared, because a step may list many.)
+-- entry, unless the value is already there. (Two userdata may be the same tensor, which == detects; only tensors of the
+-- same size are compared, because a step may list many.)
 local function new_list()
   local names, values, positions, seen, same_size = {}, {}, {}, {}, {}
   local function after(name)
@@ -102,9 +102,9 @@ local function values_of(list)
 end
 
 --- module:named_parameters() -> list: for name, parameter in net:named_parameters() do ... end; also a table by name,
--- and # is their number. Each tensor occurs once, under its first name.
+-- and # gives their number. Each tensor occurs once, under its first name.
 function Module:named_parameters() return (named_tensors(self, "parameter")) end
---- module:named_buffers() -> list: the buffers, in the form of named_parameters: in the state, but not trained.
+--- module:named_buffers() -> list: the buffers (in the state, but not trained), in the form of named_parameters.
 function Module:named_buffers() return (named_tensors(self, "buffer")) end
 
 --- module:named_children() -> list: the modules that are fields of this one, in the form of named_parameters.
@@ -124,7 +124,7 @@ function Module:named_modules()
   return list
 end
 
---- module:parameters() -> {tensor, ...}: what an optimizer takes.
+--- module:parameters() -> {tensor, ...}: the parameters as a plain list, as an optimizer takes them.
 function Module:parameters() return values_of(self:named_parameters()) end
 --- module:buffers() -> {tensor, ...}: the buffers as a plain list.
 function Module:buffers() return values_of(self:named_buffers()) end
@@ -164,14 +164,14 @@ function Module:state_list()
   return list
 end
 
--- Older checkpoints have none.
+-- Older checkpoints have no counters.
 local function is_counter(name) return name:find "num_batches_tracked$" ~= nil end
 
 --- module:load_state_dict(state[, {strict = true}]) -> {missing =, unexpected =, misshaped =, mistyped =}: copies a
 -- state_dict in. Strict: one error lists everything that is missing, unexpected or of another shape, and then nothing
 -- is copied. {strict = false}, or false, copies what fits and returns the lists. net:load_state_dict(cld.load(path))
--- passes all three results of cld.load. The third lists what could not be read; with it the second is the file's
--- metadata, and not options. The error names a tensor that is missing because it could not be read.
+-- passes all three results of cld.load. The third lists what could not be read; if it is given, the second is the
+-- file's metadata, not options. The error then says which missing tensors could not be read.
 --
 --     local a, b = cld.nn.linear(2, 2), cld.nn.linear(2, 2)
 --     b:load_state_dict(a:state_dict())
@@ -251,7 +251,7 @@ end
 local is_integer = { i64 = true, i32 = true, u8 = true }
 
 --- module:to(device or dtype) -> module: moves every parameter and buffer to a device, or casts the floating-point
--- ones to a dtype. A moved tensor is a new tensor, trained or frozen and shared as the old one was: create the
+-- ones to a dtype. A moved tensor is a new tensor, trained or frozen and shared like the old one, so create the
 -- optimizer after the move.
 function Module:to(where)
   if type(where) ~= "string" or is_integer[where] then
