@@ -4,10 +4,10 @@
 --   local instance, group = net(images)                  -- (N, 128) each, not normalised
 --   local features = net:features(images)                -- (N, 2048), the pooled features
 --
--- torchvision's ResNets (models/resnet.lua), with its names of parameters and its initialisation: resnet18, 34, 50,
--- 101, 152, wide_resnet50_2, wide_resnet101_2, resnext50_32x4d, resnext101_32x4d, _32x8d, _64x4d, and resnext152
--- likewise. Some have InfoMin's names too: resnet50x2 and x4 (width times 2 and 4), resnext50 (32x4d), resnext101v1, v2
--- and v3 (32x4d, 32x8d, 64x4d), and resnext152 likewise.
+-- torchvision's ResNets (models/resnet.lua), with its parameter names and its initialisation: resnet18, 34, 50, 101,
+-- 152, wide_resnet50_2, wide_resnet101_2, resnext50_32x4d, resnext101_32x4d, _32x8d, _64x4d, and resnext152 with the
+-- same three. Some have InfoMin's names too: resnet50x2 and x4 (width times 2 and 4), resnext50 (32x4d), resnext101v1,
+-- v2 and v3 (32x4d, 32x8d, 64x4d), and resnext152v1 to v3 likewise.
 -- Settings:
 --   head      "mlp" (the default), "norm_mlp", "linear", "norm_linear" (models/heads.lua), or false: net(images) is
 --             then the pooled features
@@ -28,8 +28,8 @@
 -- classifier (models/classifier.lua): an encoder with a classification layer `fc`: { encoder = a description of a
 -- network, classes, dim = that of its features, layer = "features" }; net(images) gives the logits.
 --
--- A network knows how it was made: cld.models.build(cld.models.description(net)) makes another with the same names and
--- shapes.
+-- A network records how it was made: cld.models.build(cld.models.description(net)) makes another with the same names
+-- and shapes.
 local caller = require "cld.caller"
 local closed = require "cld.closed"
 local cifar = require "cld.models.cifar"
@@ -48,8 +48,8 @@ local models = {}
 --- {name = function(settings) -> net} for every name that cld.models[name] finds.
 models.constructors = setmetatable({}, { __index = function() return nil end }) -- a registry: not closed
 
-local users = {} -- {name = true} of those that models.define made known
-local by_name = {} -- the same, where cld.models looks names up
+local users = {} -- {name = the file that registered it} by models.define
+local by_name = {} -- all constructors, for cld.models[name]
 
 -- Fills in the defaults. Without a table of defaults any setting is accepted.
 local function filled(name, settings, defaults)
@@ -83,7 +83,7 @@ end
 
 --- cld.models.head_names: the kinds of heads, as a list of names.
 models.head_names = heads.names
---- cld.models.resnets: the names of torchvision's ResNets that there are, in order.
+--- cld.models.resnets: the names of torchvision's ResNets, in order.
 models.resnets = {}
 
 for i, entry in ipairs(resnet.kinds) do models.resnets[i] = entry[1] end
@@ -146,8 +146,8 @@ end
 
 --- cld.models.define(name, constructor[, defaults]): registers a network of your own: cld.models[name] { ... } is then
 -- a constructor like the others. constructor(settings) -> a module; settings is a table of plain values (numbers,
--- strings, booleans and tables of them). defaults: {name = value}, filled in where missing; with them no other setting
--- is accepted. A checkpoint of such a net can be read if the same name is defined.
+-- strings, booleans and tables of them). defaults: {name = value}, for settings that are not given; with them no other
+-- setting is accepted. To load a checkpoint of such a net, define the same name first.
 --
 --     cld.models.define("tiny", function(settings) return cld.nn.linear(3, settings.dim) end, { dim = 4 })
 --     print(cld.models.tiny { dim = 2 }.weight.shape[1])  --> 2
@@ -165,8 +165,8 @@ function models.define(name, constructor, defaults)
   users[name] = source_of(2) or source_of(constructor) or ""
 end
 
---- own_file(description) -> the file that called models.define for its constructor, or for that of an encoder within:
--- to load such a checkpoint one needs it. "" if that was no file; nil if cld.models makes all of it.
+--- own_file(description) -> the file that called models.define for its constructor, or for that of an encoder in it;
+-- loading such a checkpoint needs this file. "" if the call was not in a file; nil if cld.models makes all of it.
 function models.own_file(how)
   local encoder = how.settings.encoder
   return users[how.constructor] or type(encoder) == "table" and models.own_file(encoder) or nil
@@ -214,7 +214,7 @@ end
 -- is the online encoder, on the cpu. models_file: a Lua file that calls models.define, run before. object: which of a
 -- checkpoint's networks, if not `net`. encoder = "key": the network that follows it, MoCo's key encoder or BYOL's
 -- target. about holds what is known: {path, layout ("cldlua" for our own), arch, epoch, description, test_view (a list
--- of cld.augment), views (such lists, of the training), layer, knn = {k, temperature}, options (of the run), left_out,
+-- of cld.augment), views (such lists, used in training), layer, knn = {k, temperature}, options (of the run), left_out,
 -- source, published (the accuracy that its authors report)}.
 --
 --     -- needs a run
@@ -232,9 +232,9 @@ function models.load(path, given) return require "cld.models.load".from(models, 
 --   layer   of onnx: "features", the pooled ones, or "instance", the first output
 --   names   of safetensors, npy and npz: "torchvision" (the trunk), or "own" (all tensors, as state_dict names them)
 --   size    of onnx: pixels of the images, or {height, width}; without it the view's, or 224
---   view    the test view (cld.augment), whose mean and std an onnx file tells
---   normalize  of onnx: the model subtracts the view's mean and divides by its std itself: it takes RGB from 0 to 1
---   force   whether a file that is there may be replaced
+--   view    the test view (cld.augment); an onnx file records its mean and std
+--   normalize  of onnx: the model itself subtracts the view's mean and divides by its std, so it takes RGB from 0 to 1
+--   force   whether an existing file may be replaced
 --
 --     -- needs a run
 --     local net, about = cld.models.load "runs/NAME"

@@ -6,7 +6,7 @@ local depths = {
   ["2,2,2,2"] = { 18 }, ["3,4,6,3"] = { 34, 50 }, ["3,4,23,3"] = { false, 101 }, ["3,8,36,3"] = { false, 152 },
 }
 
--- How many blocks each layer has, as far as they follow on each other.
+-- How many blocks each layer has, up to the first missing one.
 local function count_blocks(state, prefix)
   local counts = {}
   for layer = 1, 4 do
@@ -17,7 +17,8 @@ local function count_blocks(state, prefix)
   return counts
 end
 
--- The first missing tensor of the blocks up to the last one that the names tell of, or of a whole layer; or nil.
+-- The first block that is missing in a layer, up to the layer's last block in the names, as the name of its first
+-- tensor; nil if none is missing.
 local function first_missing(state, prefix)
   local last = {}
   for name in pairs(state) do
@@ -44,7 +45,7 @@ local function has_bottlenecks(state, prefix)
   return false
 end
 
--- "resnet50", "wide_resnet50_2", "resnext50_32x4d": blocks are groups * int(planes * width_per_group / 64) wide inside.
+-- "resnet50", "wide_resnet50_2", "resnext50_32x4d". A block's inner width: groups * int(planes * width_per_group / 64).
 local function name_of(depth, groups, width_per_group)
   if groups > 1 then return ("resnext%d_%dx%dd"):format(depth, groups, width_per_group) end
   if width_per_group == 64 then return ("resnet%d"):format(depth) end
@@ -64,7 +65,7 @@ local function list_names(state, prefix)
   return names
 end
 
--- The groups and their width, from the first block's second convolution; nil and why if that is no block.
+-- The number of groups and their width, from the first block's second convolution; nil and why if its shape is wrong.
 local function read_groups(state, prefix, planes)
   local weight = state[prefix .. "layer1.0.conv2.weight"]
   if not is_4d(weight) then return nil, "its layer1.0.conv2.weight is missing" end
@@ -76,8 +77,8 @@ local function read_groups(state, prefix, planes)
 end
 
 --- read(state, prefix) -> {arch, width, stem, small, is_cifar, names}, or nil and why. width: the planes of the first
--- layer, 64 as published; stem: the first convolution's channels, if they are not as many; small: a 3x3 stem; is_cifar:
--- the published CIFAR code's names; names: the trunk's, as far as they are there.
+-- layer, 64 as published; stem: the first convolution's channels, if not `width`; small: it has a 3x3 stem; is_cifar:
+-- it has the published CIFAR code's names; names: those of the trunk's tensors that the state dict has.
 function architecture.read(state, prefix)
   local stem = state[prefix .. "conv1.weight"]
   if not is_4d(stem) then return nil, "its conv1.weight has no 4 dimensions" end

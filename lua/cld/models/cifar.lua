@@ -48,8 +48,8 @@ nn.transient(Encoder)
 
 --- The settings, with their defaults. norm_linear makes the heads NormLinear layers; projector = {hidden =, dim =}
 -- makes the instance branch an nn.projector (BYOL, SimCLR). The maps are pooled as a whole, or with pool_window (an
--- integer or {height, width}) over the one window of this size that fits, which is the top-left corner: the published
--- code pools 7 of the 12 rows and columns that 96-pixel images come to.
+-- integer or {height, width}) over one window of this size in the top-left corner: for 96-pixel images, the published
+-- code pools 7 of the map's 12 rows and columns.
 cifar.defaults = {
   stem = "cifar", low_dim = 128, branches = { "instance", "group" }, projector = false, width = 64, norm_linear = false,
   pool_window = false,
@@ -73,7 +73,7 @@ end
 
 function cifar.build(kind, settings) return Encoder(kind, settings) end
 
--- Checks the published window, for maps that it fits into once.
+-- The published window, after a check that it fits into the maps exactly once.
 local function corner(size, stem)
   local reduction = stem == "imagenet" and 32 or 8
   local side = (size + reduction - 1) // reduction

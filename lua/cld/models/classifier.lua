@@ -25,8 +25,8 @@ function Classifier:forward(images) return self.fc(self:features(images)) end
 
 nn.transient(Classifier)
 
---- check(name, settings): {encoder = a description, classes, dim, layer = "features" (what the heads of the encoder
--- see) or "instance" (its first output)}; dim is the dimension of that.
+--- check(name, settings): {encoder = a description, classes, dim, layer = "features" (the input of the encoder's heads)
+-- or "instance" (its first output)}; dim is the dimension of that layer.
 function classifier.check(name, settings)
   caller.require_fields(name, settings, { "encoder", "classes", "dim", "layer" })
   if type(settings.encoder) ~= "table" then

@@ -5,7 +5,7 @@ local sorted_keys = require "cld.sorted_keys"
 
 local description = {}
 
-local DEEPEST = 8 -- tables in tables
+local DEEPEST = 8 -- levels of nested tables
 
 local function is_plain_number(value) return value == value and math.abs(value) < math.huge end
 
@@ -27,7 +27,7 @@ local function copied(value, depth)
   return copy
 end
 
---- plain(name, settings) -> a copy, or an error that names the setting which is not a plain value.
+--- plain(name, settings) -> a copy, or an error that names the first setting that is not a plain value.
 function description.plain(name, settings)
   local copy = {}
   for key, value in pairs(settings) do

@@ -1,4 +1,4 @@
---- detectron2's names of a ResNet's trunk, which are those of its own weights and of what MoCo's
+--- detectron2's names of a ResNet's trunk, in its own weights and in files that MoCo's
 -- convert-pretrain-to-detectron2.py writes: stem.conv1, res2 .. res5, convN.norm and shortcut for torchvision's conv1,
 -- layer1 .. layer4, bnN and downsample.
 local detectron2 = {}
@@ -31,7 +31,7 @@ local function torchvision_name(name)
   return block_of[own] and ("layer%d.%s.%s.%s"):format(stage - 1, at, block_of[own], tensor)
 end
 
---- name(torchvision's name of a tensor of the trunk) -> detectron2's; nil of any other.
+--- name(torchvision's name of a tensor of the trunk) -> detectron2's; nil for any other.
 function detectron2.name(name)
   local module, tensor = split(name)
   if not module then return nil end

@@ -30,7 +30,7 @@ end
 -- Each image's rows of y (9 n, dim) in its order (n, 9), side by side: (n, 9 dim).
 local function arranged(y, order)
   local images = order.shape[1]
-  local nines = create.full({ images }, PATCHES, { dtype = "i64", device = order.device }) -- none comes from the host
+  local nines = create.full({ images }, PATCHES, { dtype = "i64", device = order.device }) -- no copy from the host
   local rows = (order + (nines:cumsum(1) - PATCHES):reshape { images, 1 }):reshape { images * PATCHES }
   return y:index_select(1, rows):reshape { images, -1 }
 end
@@ -42,7 +42,7 @@ nn.transient(JigsawHead)
 
 -- ---- the order of patches ---------------------------------------------------
 
--- Checking an order on a GPU would wait for it.
+-- For an order on the cpu: checking one on a GPU would wait for the device.
 local function check_permutations(order)
   local _ <close> = autograd.no_grad()
   local sorted <close> = order:sort(2)
@@ -67,7 +67,7 @@ local function check_order(order, images, device)
   return order
 end
 
--- The images whose patches these are.
+-- The number of images whose patches these are.
 local function count_images(patches)
   if not create.is_tensor(patches) or #patches.shape ~= 4 then
     caller.raise("jigsaw: the patches are %s; expected (9 n, 3, height, width), nine of each image",
@@ -106,7 +106,7 @@ function InfoMin:build(kind, settings)
   elseif wants(settings, "instance") then
     self.proj1 = nn.sequential(last(F, dim))
   end
-  local jigsaw = settings.jigsaw and JigsawHead(F, dim, last, is_mlp) or nil -- drawn alike without a group branch
+  local jigsaw = settings.jigsaw and JigsawHead(F, dim, last, is_mlp) or nil -- the same weights without a group branch
   if has_group then self.proj2 = nn.sequential(last(F, dim)) end
   self.head_jig = jigsaw
 end
@@ -149,8 +149,8 @@ end
 -- order[j] of its image. Without it one is drawn for each image, from the global generator, on the patches' device. On
 -- the cpu an invalid order is an error; elsewhere it is not checked.
 --
--- Blocks of batch statistics are of images: cld.nn.each(function(x) return net:jigsaw(x, order) end, { patches }, {
--- block = 64, unit = 9 }).
+-- Blocks of batch statistics count images, not patches: cld.nn.each(function(x) return net:jigsaw(x, order) end, {
+-- patches }, { block = 64, unit = 9 }).
 function InfoMin:jigsaw(patches, order)
   if not self.head_jig then
     caller.raise "jigsaw: the network has no head for patches; make it with jigsaw = true"

@@ -13,7 +13,7 @@ local user_error = require "cld.user_error"
 
 local load = {}
 
-local ran = {} -- paths of models_file, each of which is run once
+local ran = {} -- the paths of models_file that have run: each runs once
 
 -- A recipe that defines its network itself cannot serve as this file: running it would train.
 local function run_file(path)
@@ -28,7 +28,7 @@ local function run_file(path)
   ran[path] = true
 end
 
--- ---- checkpoints of our own -------------------------------------------------------
+-- ---- our own checkpoints ----------------------------------------------------------
 
 -- The recipes' names for the network that follows `net`: MoCo's key encoder, BYOL's target.
 local KEY_NAMES = { "keys", "target", "key", "teacher", "ema" }
@@ -41,7 +41,7 @@ local function key_name(loaded)
     table.concat(sorted_keys(loaded.states), ", "))
 end
 
--- The requested object: `net`, or the only one whose construction the checkpoint records.
+-- The name of the network: the requested one, `net`, or the only one whose construction the checkpoint records.
 local function name_of(loaded, models, wanted)
   if wanted or loaded.states.net then return wanted or "net" end
   local names = sorted_keys(models)
@@ -103,7 +103,7 @@ local function of_checkpoint(models, loaded, wanted, encoder)
   }
 end
 
--- ---- those of others --------------------------------------------------------------
+-- ---- published files --------------------------------------------------------------
 
 -- The test preparation of images for a published network.
 local function view_of(view)

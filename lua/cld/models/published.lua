@@ -47,7 +47,7 @@ local function state_of(value)
   return next(state) and state
 end
 
--- Whether this is an average of another network: its weights are used only if there are no others.
+-- Whether the name is that of a moving average of another network, whose weights are used only if there are no others.
 local function is_average(name)
   for _, word in ipairs { "encoder_k", "ema", "momentum", "teacher", "target" } do
     if name:find(word, 1, true) then return true end
@@ -68,8 +68,8 @@ local function trunk_prefix(state)
   return best
 end
 
--- The state dict of the file, its place in it ("" is the whole), the prefix of its trunk, and whether its names were
--- detectron2's.
+-- The state dict in the file, its place there ("" is the whole file), the prefix of its trunk, and whether its names
+-- were detectron2's.
 local function find_state(value)
   local places = { "state_dict", "model", "net" }
   local known = { state_dict = true, model = true, net = true }
@@ -99,15 +99,15 @@ local function linear(state, name)
   return { norm = not bias, dim = weight.shape[bias and 1 or 2] }
 end
 
--- Of layers under the names that ours have.
+-- {name = name}: for layers whose names are the same as ours.
 local function same(names)
   local layers = {}
   for _, name in ipairs(names) do layers[name] = name end
   return layers
 end
 
--- The place of each layer of our heads (cld.models) in a layout, and which is the last. Heads next to the trunk belong
--- to our layout "infomin".
+-- The name in each layout of every layer of our heads (cld.models), and which layer is the last. Heads next to the
+-- trunk belong to our layout "infomin".
 local heads = {
   { name = "MoCo v2 + CLD", branches = { "instance", "group" }, head = "mlp", last = "instDis",
     layers = { ["fc.0"] = "fc.0", instDis = "instDis", groupDis = "groupDis" } },
@@ -127,7 +127,7 @@ local heads = {
     layers = same { "head.0" } },
 }
 
--- The head for jigsaw patches, which may stand beside the latter four.
+-- The head for jigsaw patches, which the last four may have too.
 local jigsaw_layers = {
   mlp = { "head_jig.fc1.0", "head_jig.fc1.2", "head_jig.fc2" }, linear = { "head_jig.fc1", "head_jig.fc2" },
 }
@@ -151,7 +151,7 @@ local function find_heads(state, prefix)
   end
 end
 
--- ---- what it all is -----------------------------------------------------------------
+-- ---- the network --------------------------------------------------------------------
 
 -- The part of a name by which left-out tensors are counted: up to its first dot after "module." and the trunk's
 -- prefix.
@@ -180,7 +180,7 @@ local function count_left_out(found, value, state, place, prefix, taken)
   found.left_out = left_out
 end
 
--- The queue of keys, one per row, and the row to be written next if the file has it.
+-- The queue of keys, one per row, and the row to be written next, if the file has it.
 local function find_queue(value, state)
   local queue, pointer = state["module.queue"] or state.queue, state["module.queue_ptr"] or state.queue_ptr
   if queue and #queue.shape == 2 then
@@ -190,9 +190,9 @@ local function find_queue(value, state)
   if is_tensor(memory) and #memory.shape == 2 then return { keys = memory } end
 end
 
--- Top-1 accuracy of linear evaluation, in percent, as the papers give it for a ResNet-50 of so many epochs; MoCo's are
--- also in the README of facebookresearch/moco, which has 60.6, 67.7 and 71.1 of the three files that it offers and 67.5
--- as the mean of five trainings of MoCo v2 over 200 epochs.
+-- Top-1 accuracy of linear evaluation, in percent, as the papers give it for a ResNet-50 after so many epochs. MoCo's
+-- are also in the README of facebookresearch/moco: 60.6, 67.7 and 71.1 for the three files that it offers, and 67.5 as
+-- the mean of five trainings of MoCo v2 over 200 epochs.
 local accuracies = {
   ["MoCo v1"] = { linear = { [200] = 60.6 } },
   ["MoCo v2"] = { mlp = { [200] = 67.5, [800] = 71.1 } },
@@ -206,7 +206,7 @@ local function accuracy(found)
   return found.arch == "resnet50" and found.settings.width == 64 and by_epoch and by_epoch[found.epoch] or nil
 end
 
--- Restores the integer type of a counter of batches (if the whole state dict was averaged or halved, it is a float).
+-- Restores the integer type of a counter of batches: it is a float if the whole state dict was averaged or cast to f16.
 local function whole(name, tensor)
   return name:find "num_batches_tracked$" and tensor.dtype:find "^b?f" and tensor:to "i64" or tensor
 end
@@ -236,14 +236,14 @@ local function describe_cifar(found, value, state, prefix, shape, taken)
   end
 end
 
--- Layers as a layout has them, {ours = theirs}.
+-- Takes the layers of a layout, {our name = its name}.
 local function take_layers(found, state, at, layers, taken)
   for ours, theirs in pairs(layers) do
     for _, part in ipairs { ".weight", ".bias" } do take(found, state, at .. theirs .. part, ours .. part, taken) end
   end
 end
 
--- Ours of the layout "infomin": the trunk's names begin with "encoder.".
+-- Makes the found network one of our layout "infomin": the trunk's names begin with "encoder.".
 local function as_infomin(found, state, at, head, taken)
   local trunk = found.state
   found.state = {}
@@ -274,7 +274,7 @@ local function copy_view(view)
   return { size = view.size, mean = { table.unpack(view.mean) }, std = { table.unpack(view.std) }, kind = view.kind }
 end
 
--- ", and its tensors are backbone.0.weight and 121 more": those of the first place that has any; "" if none has.
+-- ", and its tensors are backbone.0.weight and 121 more": from the first place that has tensors; "" if none has.
 local function names_in(value)
   for _, place in ipairs { "state_dict", "model", "net", "" } do
     local state = state_of(place == "" and value or type(value) == "table" and value[place] or nil)
@@ -287,7 +287,7 @@ local function names_in(value)
   return ""
 end
 
--- Contrastive Multiview Coding (Tian et al., ECCV 2020) on Lab images: encoder1 sees L, encoder2 a and b.
+-- Contrastive Multiview Coding (Tian et al., ECCV 2020) on Lab images: encoder1 takes L, encoder2 takes a and b.
 local function is_cmc(state, prefix)
   local outer = prefix:match "^(.*)encoder1%.$"
   if not outer then return false end
@@ -295,16 +295,16 @@ local function is_cmc(state, prefix)
   return #light.shape == 4 and light.shape[2] == 1 and colour ~= nil and #colour.shape == 4 and colour.shape[2] == 2
 end
 
---- recognise(value): what cld.load made of a file -> a table, or nil and why:
+--- recognise(value), with the value that cld.load returned for a file -> a table, or nil and why:
 --   layout       "MoCo v2 + CLD", "InfoMin + CLD", "CIFAR NPID + CLD", "CIFAR MoCo + CLD" and these without CLD,
 --                "MoCo v1", "MoCo v2", "PyContrast", "torchvision", "detectron2", "state dict"
 --   arch         "resnet50"; constructor and settings: cld.models[constructor](settings) is the network
---   state        {name = tensor} as that network's state_dict names them. Heads that have no place there are left out,
---                and so is a classifier.
---   left_out     {prefix or part of the file = how many tensors of it}
+--   state        {name = tensor} as that network's state_dict names them. Heads that the network does not have are left
+--                out, and so is a classifier.
+--   left_out     {prefix or part of the file = how many of its tensors}
 --   epoch        as the file says, or nil
 --   queue        {keys = (entries, dim), pointer = the row to be written next}, or nil
---   view         {size, mean, std, kind = "imagenet" | "cifar"}: what the network was trained to see
+--   view         {size, mean, std, kind = "imagenet" | "cifar"}: the preparation of images that it was trained with
 --   published    top-1 of linear evaluation in percent that the paper gives for such a file, or nil
 function published.recognise(value)
   local state, place, prefix, is_detectron2 = find_state(value)

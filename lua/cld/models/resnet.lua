@@ -10,12 +10,12 @@ local user_error = require "cld.user_error"
 
 local resnet = {}
 
-local RELU = { relu = true } -- a norm and what follows it are one pass over memory
+local RELU = { relu = true } -- the norm also applies relu, in the same pass over memory
 
 -- ---- residual blocks --------------------------------------------------------
 
 -- A block takes `input` channels and returns planes * expansion. where: {stride, groups, width_per_group, shortcut =
--- the child's name for a 1x1 convolution and its norm, which exist if the shape changes}.
+-- the name of the child with a 1x1 convolution and its norm, which exists if the shape changes}.
 local Block = nn.module "block"
 
 function Block:extra_repr()
@@ -40,7 +40,7 @@ end
 local BasicBlock = nn.module("basic_block", Block)
 BasicBlock.expansion = 1
 
---- Two 3x3 convolutions, the stride in the first.
+--- Two 3x3 convolutions; the first has the stride.
 function BasicBlock:build(input, planes, where)
   self.conv1 = nn.conv2d(input, planes, 3, { stride = where.stride, padding = 1, bias = false })
   self.bn1 = nn.batch_norm2d(planes)
@@ -196,7 +196,7 @@ local function basic(depths) return { block = BasicBlock, depths = depths, group
 local D50, D101, D152 = { 3, 4, 6, 3 }, { 3, 4, 23, 3 }, { 3, 8, 36, 3 }
 
 --- {name, kind}, in the order of the table in a help text. kind: block, depths of the four stages, groups of the 3x3
--- convolution, and the channels of a group where planes are 64.
+-- convolution, and the channels of a group in a stage of 64 planes.
 resnet.kinds = {
   { "resnet18", basic { 2, 2, 2, 2 } },
   { "resnet34", basic(D50) },
@@ -214,8 +214,8 @@ resnet.kinds = {
   { "resnext152_64x4d", bottleneck(D152, 64, 4) },
 }
 
---- InfoMin's names of some (Tian et al., NeurIPS 2020; PyContrast): {name, the name above, by how much `width` is
--- multiplied}. x2 and x4 multiply all channels.
+--- InfoMin's names for some of them (Tian et al., NeurIPS 2020; PyContrast): {name, the name above, the factor for
+-- `width`}. x2 and x4 multiply all channels.
 resnet.aliases = {
   { "resnet50x2", "resnet50", 2 }, { "resnet50x4", "resnet50", 4 },
   { "resnext50", "resnext50_32x4d", 1 },
@@ -236,7 +236,7 @@ resnet.layouts = {
   moco = {
     check = function(name, settings)
       if settings.jigsaw then caller.raise("%s: only layout 'infomin' has a head for jigsaw patches", name) end
-      settings.layout, settings.jigsaw = nil, nil -- a description says nothing of the usual layout
+      settings.layout, settings.jigsaw = nil, nil -- a description does not mention the default layout
     end,
     build = ResNet,
   },
@@ -271,7 +271,7 @@ local function layout_of(name, settings)
     type(layout) == "string" and user_error.hint(layout, { "moco", "infomin" }) or "")
 end
 
--- A stem as wide as the first stage is the usual one.
+-- Checks the stem; one as wide as the first stage is the default.
 local function check_stem(name, settings)
   if settings.stem then settings.stem = caller.integer(name, "stem", settings.stem) end
   if settings.stem == settings.width or not settings.stem then settings.stem = nil end

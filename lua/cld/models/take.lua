@@ -41,7 +41,7 @@ local function left_out_text(left_out)
   return #words > 0 and "; left out: " .. table.concat(words, ", ") or "; nothing was left out"
 end
 
--- Tensors that the network has and the file lacks, except counters of batches, or that have another shape.
+-- Fills the network's tensors, or raises if the file lacks one (other than a counter of batches) or has another shape.
 local function fill(path, found, own, given)
   local theirs = require "cld.models.architecture".read(given.state, "")
   local text = theirs and trunk.text {

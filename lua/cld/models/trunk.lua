@@ -33,9 +33,9 @@ function trunk.torchvision_name(name)
   return (name:gsub("^(layer%d%.%d+%.)shortcut%.", "%1downsample."))
 end
 
---- of(net) -> {prefix = what the names in net begin with, tensors = {{name = torchvision's, own = net's, tensor}, ...}
--- in PyTorch's order, arch, width, stem = the first convolution's channels, small = a 3x3 stem, window = what is pooled
--- if not the whole map, {height, width}, features}; or nil and why there is none.
+--- of(net) -> {prefix = of the trunk's names in net, tensors = {{name = torchvision's, own = net's, tensor}, ...} in
+-- PyTorch's order, arch, width, stem = the first convolution's channels, small = a 3x3 stem, window = {height, width}
+-- that is pooled if not the whole map, features}; or nil and why there is none.
 function trunk.of(net)
   local module, prefix = find(net)
   if not module then return nil, "the network has no ResNet's trunk (one that cld.models makes)" end
@@ -57,7 +57,7 @@ function trunk.of(net)
   }
 end
 
---- as_torchvision(state = {name = tensor} of a network that published.recognise has found) -> the trunk's, under
+--- as_torchvision(state = {name = tensor} of a network that published.recognise has found) -> the trunk's tensors under
 -- torchvision's names, and the names of the rest.
 function trunk.as_torchvision(state)
   local own, rest = {}, {}
