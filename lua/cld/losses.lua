@@ -165,10 +165,10 @@ end
 -- A counter that starts at 0, on the device of the kernels, so that nothing waits for it. i64, of no dimension.
 local function counter(memory) return create.zeros({}, { dtype = "i64", device = memory.device }) end
 
--- A published checkpoint has only the memory: the rest does not change.
+-- Only the memory is required, since a published checkpoint has nothing else: the other tensors then stay as they are.
 local own_affair = { optional = function(name) return name ~= "memory" end }
 
--- "65536 keys x 128, temperature 0.2, f32 on cpu", of a bank's or queue's memory.
+-- "65536 keys x 128, temperature 0.2, f32 on cpu": a bank or a queue as text.
 local function shown(self, rows)
   local memory = self.memory
   local _ <close> = core.text.c_locale()
@@ -206,7 +206,7 @@ function losses.memory_bank(options)
   return self
 end
 
--- The part of this rank's rows, out of what is drawn for all ranks' (rows, negatives).
+-- This rank's rows of the negatives (rows, negatives), which are drawn for all ranks.
 local function draw_negatives(self, features)
   local share = caller.call("memory_bank", core.dist.images, "memory_bank", features.shape[1])
   local drawn = functional.sample_negatives(self.draws, share.total, self.negatives, self.memory.shape[1])
@@ -215,8 +215,8 @@ local function draw_negatives(self, features)
   return drawn:narrow(1, share.begin + 1, share.rows):clone()
 end
 
--- The normalizer is that of the first batch, over all ranks. The host cannot know whether it is set already, so it is
--- measured each time: on this rank's rows, then the mean over the ranks.
+-- The normalizer is measured on the first batch, over all ranks. The host cannot know whether it is set already, so it
+-- is measured each time: on this rank's rows, then the mean over the ranks.
 local function measure_normalizer(self, features, index, negatives)
   local _ <close> = core.autograd.no_grad()
   local rows <close> = features:detach()
@@ -245,8 +245,8 @@ function MemoryBank:loss(features, index)
     self.temperature, self.momentum)
 end
 
---- memory_bank:reset_normalizer(): the next loss measures the normalizer of the negatives, if there are any, again, on
--- the rows as they are then.
+--- memory_bank:reset_normalizer(): if there are negatives, the next loss measures their normalizer again, on the rows
+-- as they are then.
 function MemoryBank:reset_normalizer()
   if self.normalizer then self.normalizer:zero_() end
 end
@@ -257,8 +257,8 @@ function MemoryBank:state_dict()
 end
 
 --- memory_bank:load_state_dict(state): copies into the bank, in its own dtype. A state with only the memory is enough:
--- the normalizer and the draws then do not change. Otherwise strict: an error names missing, unexpected and mis-shaped
--- entries.
+-- the normalizer and the draws then do not change. Any other missing, unexpected or mis-shaped entry is an error that
+-- names it.
 function MemoryBank:load_state_dict(given)
   state.load("memory_bank", self:state_dict(), given, own_affair)
 end
@@ -291,10 +291,10 @@ function MocoQueue:loss(query, key)
   return caller.call("loss", functional.queue_loss, query, key, self.memory, self.temperature)
 end
 
---- moco_queue:enqueue(keys[, made]): replaces the oldest rows by keys (any number, dim); of more keys than rows the
--- last remain. Keys are not checked: do not enqueue them after a step that was skipped because its loss was not
--- finite, since one NaN makes every loss NaN until its row is replaced. So pass what sgd:step returned as `made`:
--- nothing changes if it is 0.
+--- moco_queue:enqueue(keys[, made]): replaces the oldest rows by keys (any number, dim); if there are more keys than
+-- rows, the last ones remain. Keys are not checked: do not enqueue them after a step that was skipped because its loss
+-- was not finite, since one NaN makes every loss NaN until its row is replaced. So pass the result of sgd:step as
+-- `made`: nothing changes if it is 0.
 --
 --     local queue = cld.losses.moco_queue { size = 16, dim = 4 }
 --     queue:enqueue(cld.ones(6, 4):normalize())
@@ -304,7 +304,7 @@ function MocoQueue:enqueue(keys, made)
 end
 
 --- moco_queue:enqueue_after(loss, keys) -> loss: a loss whose backward also enqueues the keys. When a backward through
--- it has run, the keys replace the oldest rows, unless the optimizer's step is skipped. If a step has several
+-- it has run, the keys replace the oldest rows, unless the optimizer's step is skipped. If a step has several losses
 -- (sgd:add), they enqueue in the order of their backwards. A loss off the tape enqueues nothing.
 function MocoQueue:enqueue_after(loss, keys)
   return caller.call("enqueue_after", functional.enqueue_after, loss, self.memory, self.pointer, keys)
@@ -315,7 +315,7 @@ end
 function MocoQueue:state_dict() return { memory = self.memory, pointer = self.pointer } end
 
 --- moco_queue:load_state_dict(state): copies into the queue, in its own dtype. A state with only the memory is enough:
--- the pointer then does not change. Otherwise strict: an error names missing, unexpected and mis-shaped entries.
+-- the pointer then does not change. Any other missing, unexpected or mis-shaped entry is an error that names it.
 function MocoQueue:load_state_dict(given)
   local size = self.memory.shape[1]
   local pointer = given.pointer and given.pointer:numel() == 1 and given.pointer:item()

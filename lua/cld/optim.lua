@@ -17,7 +17,7 @@ local optim = {}
 
 local function is_module(value) return type(value) == "table" and value.named_parameters ~= nil end
 
--- The table's named fields, in order.
+-- The table's fields with names, in order.
 local function named(list)
   local names = {}
   for key in pairs(list) do
@@ -27,7 +27,7 @@ local function named(list)
   return names
 end
 
--- A list of tensors, or a module's.
+-- A list of tensors, or a module's parameters.
 local function listed(name, params)
   if is_module(params) then return params:parameters() end
   if type(params) ~= "table" then
@@ -108,9 +108,9 @@ function optim.from_options(net, opt)
   return optim.lars(optim.no_decay(net), settings)
 end
 
---- cld.optim.no_decay(net) -> groups: for an optimizer: {params = tensors of at least two dimensions}, {params =
--- biases and norms, weight_decay = 0, adapt = false}, each in the order of registration; an empty group is left out.
--- net is a module, or a list of tensors.
+--- cld.optim.no_decay(net) -> groups: two groups for an optimizer, {params = tensors of at least two dimensions} and
+-- {params = biases and norms, weight_decay = 0, adapt = false}, each in the order of registration; an empty group is
+-- left out. net is a module, or a list of tensors.
 --
 --     local net = cld.nn.linear(4, 2)
 --     local sgd = cld.optim.sgd(cld.optim.no_decay(net), { lr = 0.1, weight_decay = 1e-4 })
@@ -133,9 +133,9 @@ function optim.no_decay(net)
 end
 
 --- cld.optim.clip_grad_norm(params, max_norm) -> norm: the gradients of params (a list of tensors, or a module) are
--- scaled in place if their common norm exceeds max_norm, like torch.nn.utils.clip_grad_norm_. The norm before scaling
--- is a tensor of no dimension; nothing waits for it. For gradients that exist already: if an optimizer's step makes
--- them, use its `clip`.
+-- scaled in place if their common norm exceeds max_norm, like torch.nn.utils.clip_grad_norm_. The result is the norm
+-- before scaling, as a tensor of no dimension; nothing waits for it. This is for gradients that already exist: if an
+-- optimizer's step makes them, use its `clip`.
 function optim.clip_grad_norm(params, max_norm)
   local list = listed("clip_grad_norm", params)
   if type(max_norm) ~= "number" then
@@ -158,11 +158,11 @@ end
 --- cld.optim.ema(target, source, decay[, made]): target = decay * target + (1 - decay) * source, in place, for every
 -- parameter of the target. Both are modules (matched by name: the source may have others too, as BYOL's online network
 -- has its group branch; buffers do not change) or lists of tensors. decay 0 copies. decay is a number from 0 to 1, or
--- a tensor of one element, which is read where the parameters are: a captured step takes it as an argument, and so
--- follows a schedule. Nothing changes if `made`, what optimizer:step returned, is 0.
+-- a tensor of one element, which is read on the parameters' device: a captured step takes it as an argument, and so can
+-- follow a schedule. made is the result of optimizer:step: if it is 0, nothing changes.
 --
 -- MoCo v2 updates its key encoder before the step, ahead of the keys' forward, and so without `made`; BYOL updates its
--- target after the step, with it.
+-- target after the step, with `made`.
 --
 --     local net = cld.nn.linear(2, 2)
 --     local key = net:clone()

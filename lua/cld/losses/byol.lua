@@ -1,4 +1,4 @@
---- BYOL's loss: a few ops, so it is written in Lua. See cld.losses.byol.
+--- BYOL's loss. It takes only a few operations, so it is written in Lua. See cld.losses.byol.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local create, no_grad, join = core.tensor, core.autograd.no_grad, core.nn.join_rows

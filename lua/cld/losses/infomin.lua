@@ -9,7 +9,7 @@
 -- A call for a view q is (1 - beta) CE(q) + beta CE(q_jig), CE(x) being the queue's loss of x and the keys k: the mean
 -- cross entropy of [x . k, x memory'] / temperature against class 0. With two views the loss is the mean of both calls.
 --
--- double_enqueue follows the authors' code, which their published numbers come from: the keys are enqueued after each
+-- double_enqueue follows the authors' code, which gave their published numbers: the keys are enqueued after each
 -- call, so the second call sees its own positives in the queue too, and the queue holds every key twice. Otherwise
 -- both calls see the queue before the step, and the keys are enqueued once.
 local caller = require "cld.caller"
