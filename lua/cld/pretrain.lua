@@ -10,7 +10,7 @@ local user_error = require "cld.user_error"
 
 local pretrain = {}
 
---- The methods to choose from: the recipe, and how many epochs it would train on that many images with enough time.
+--- The methods to choose from: their names, their recipes, and the cost of an image in views of training.
 pretrain.methods = {
   npid   = { name = "NPID + CLD", recipe = "folder_npid_cld.lua", views = 2 },
   mocov2 = { name = "MoCo v2 + CLD", recipe = "folder_mocov2_cld.lua", views = 2.33 }, -- two queries, and a key forward
@@ -18,9 +18,9 @@ pretrain.methods = {
 }
 
 local sides = { 224, 192, 160, 128, 96, 64, 48, 32 }
-local FEW_EPOCHS = 100 -- fewer are not worth larger images
-local EVALUATIONS = 20 -- by kNN, of a run
-local MANY_IMAGES = 200000 -- of which a row of NPID's bank is old before its image comes again
+local FEW_EPOCHS = 100 -- larger images are not worth training for fewer epochs than this
+local EVALUATIONS = 20 -- by kNN, in a run
+local MANY_IMAGES = 200000 -- with so many, a row of NPID's bank is old before its image comes again
 
 -- ---- arithmetic ---------------------------------------------------------------------
 
@@ -38,9 +38,9 @@ local function image_seconds(f, view, views)
   return f.gpu and math.max(views * view, reading) or views * view + reading
 end
 
--- How many epochs fit into the time: into nine tenths of it, less what a linear classifier takes, which sees each image
--- once an epoch and forward alone: a third of a view. At least half of the time is for training, and for the images
--- that kNN reads after each epoch, or twenty times.
+-- How many epochs fit into nine tenths of the time, less the time of a linear classifier: it sees each image once an
+-- epoch, forward only, at a third of the cost of a view. At least half of the time is for training and for kNN, which
+-- reads its images after each epoch, or twenty times in a longer run.
 local function epochs_in_time(f, c, size, views)
   local view = f.cost(c.arch, stem_of(size, f.gpu), size).seconds / f.ranks
   local scored = f.classes > 0 and f.images + f.test or 0
@@ -55,7 +55,7 @@ end
 -- ---- the rules ----------------------------------------------------------------------
 
 -- Each rule: the setting, and a function of the facts (pretrain/look.lua) and of the earlier choices -> a value, why.
--- Rules for options on the command line are skipped, and so are settings that the method's recipe lacks.
+-- Rules for options given on the command line, and for settings that the method's recipe lacks, are skipped.
 pretrain.rules = {
   { "arch", function(f)
     if f.gpu and f.images >= 50000 then return "resnet50", "there is a GPU, and many images" end
@@ -75,7 +75,7 @@ pretrain.rules = {
     return best, best == sides[1] and "what networks are usually trained at" or "as large as most of the images"
   end },
 
-  { "method", function(f) -- BYOL + CLD only if it is asked for: NPID + CLD comes as far in half the time
+  { "method", function(f) -- BYOL + CLD only if the user asks for it: NPID + CLD gets as far in half the time
     if f.images >= MANY_IMAGES then
       return "mocov2", "what is published for a million images: its queue does not grow with them"
     end
@@ -115,8 +115,8 @@ local only = {
   stem = { npid = true, byol = true }, small = { mocov2 = true }, block = { mocov2 = true }, queue = { mocov2 = true },
 }
 
---- {option's field = what --help says in place of a default}: for options that the rules choose, and for those whose
--- defaults differ between the methods' recipes.
+--- {option's field = the text that --help has in place of a default}: for options that the rules choose, and for those
+-- whose defaults differ between the methods' recipes.
 pretrain.default_texts = {
   lr = "the recipe's", lr_at = "the recipe's", weight_decay = "the recipe's", schedule = "the recipe's",
   lr_min = "the recipe's",
@@ -143,7 +143,7 @@ end
 
 local function pad(text, width) return text .. (" "):rep(width - #text) end
 
--- The lines for the user: the facts, and a line for each choice worth one.
+-- The lines for the user: the facts, then the main choices, each with its reason.
 local function told(facts, choice)
   local s, why = choice.settings, choice.why
   local cost = facts.cost(s.arch, stem_of(s.size, facts.gpu), s.size)
@@ -167,7 +167,7 @@ local function told(facts, choice)
   return lines
 end
 
--- A run that goes on has its settings already.
+-- A resumed run has its settings already.
 local function of_resumed(asked)
   local path = folder.to_resume(asked)
   local file = io.open(path .. "/options.json")
@@ -179,7 +179,7 @@ local function of_resumed(asked)
   return { method = stored.method, settings = { method = stored.method }, lines = {} }
 end
 
--- f(), or the user's error if Ctrl-C stopped it: measuring takes seconds, and a traceback would not help.
+-- f(), or a user error if Ctrl-C stopped it: measuring takes seconds, and a traceback would not help.
 local function or_interrupted(f)
   local ok, result = pcall(f)
   if ok then return result end
@@ -190,7 +190,7 @@ local function or_interrupted(f)
 end
 
 --- plan(asked, given) -> {recipe, settings, lines}: the recipe to run, its defaults, and the lines to print about it.
--- asked, given: what cld.options.peek returns for the groups folder, view, resnet, sgd, schedule, knn and training,
+-- asked, given: the results of cld.options.peek for the groups folder, view, resnet, sgd, schedule, knn and training,
 -- and for minutes and method.
 function pretrain.plan(asked, given)
   local plan = dist.shared(function()

@@ -1,5 +1,5 @@
---- What recipes/pretrain.lua does after the run: writes the weights as a file for torchvision, then trains a linear
--- classifier on the frozen features if the images have classes.
+--- After a run of recipes/pretrain.lua: writes the weights as a file for torchvision, then trains a linear classifier
+-- on the frozen features if the images have classes.
 local dist = require "cld.dist"
 local linear = require "cld.eval.linear"
 local models = require "cld.models"
@@ -8,7 +8,7 @@ local splits = require "cld.data.splits"
 
 local after = {}
 
--- A last batch of one image is not a problem, but a single batch per epoch is too few.
+-- At least four batches an epoch if there are enough images. A last batch of a single image does no harm.
 local function batch_size(images) return math.max(math.min(256, images // 4), 2) end
 
 --- evaluate(run, epochs): evaluates a run that has ended; does nothing if epochs is 0.
@@ -28,8 +28,8 @@ function after.evaluate(run, epochs)
     epochs == 1 and "" or "s", 100 * best.top1, #test, #test == 1 and "" or "s"))
 end
 
---- export(run): writes torchvision.pth to the run's folder, the trunk with torchvision's names, as the first of the
--- lines at the end of the run would.
+--- export(run): writes torchvision.pth, the trunk with torchvision's names, to the run's folder, like the first of the
+-- commands that a run prints at its end.
 function after.export(run)
   if dist.rank > 0 then return end
   local net, about = models.load(run.folder)

@@ -1,4 +1,4 @@
---- The facts that recipes/pretrain.lua uses for its choice: the images, the machine, and the cost of a view on it.
+--- The facts on which recipes/pretrain.lua bases its choices: the images, the machine, and the cost of a view on it.
 local core = require "cld.core"
 local counter = require "cld.counter"
 local models = require "cld.models"
@@ -50,8 +50,8 @@ end
 
 -- ---- the cost of a view ---------------------------------------------------------------
 
--- Seconds and bytes for one view, forward and backward, through an encoder at some size, as the second of two steps
--- takes them.
+-- Seconds and bytes for one view, forward and backward, through an encoder at some size, measured in the second of two
+-- steps.
 local function measure(arch, stem, size, width, device)
   local on_gpu = device ~= "cpu"
   local views = on_gpu and 64 or 16
@@ -72,8 +72,8 @@ local function measure(arch, stem, size, width, device)
   return seconds / views, bytes / views
 end
 
--- cost(arch, stem, size) -> {seconds =, bytes =} for a view: measured at one size for each encoder and scaled by the
--- number of pixels for other sizes.
+-- Returns cost(arch, stem, size) -> {seconds =, bytes =} for a view: measured at one size for each encoder, and scaled
+-- by the number of pixels for other sizes.
 local function costs(width, device)
   local known = {}
   return function(arch, stem, size)
@@ -87,7 +87,7 @@ local function costs(width, device)
   end
 end
 
--- held: the images that were kept from training to test by, or nil.
+-- held: the images that were kept out of training for tests, or nil.
 local function check_enough(data, train, held)
   if #train >= LEAST_IMAGES then return end
   user_error.raise("%s: %d image%s to train on%s; expected %d or more (folder_npid_cld.lua takes two)", data, #train,
@@ -99,7 +99,7 @@ end
 
 --- facts(asked) -> {data, images (to train on), classes (0: no labels), test (images to score by), side, looked, bad,
 -- first_bad, reading (seconds for an image), gpu (its name, or nil), cores, memory (bytes), ranks, minutes,
--- linear_epochs, cost(arch, stem, size)}. The user's error if the images cannot be trained on.
+-- linear_epochs, cost(arch, stem, size)}. A user error if the images cannot be trained on.
 function look.facts(asked)
   local train, test, note = splits.folder(asked)
   check_enough(asked.data, train, note and test)
