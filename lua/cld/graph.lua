@@ -17,11 +17,12 @@ local parts = require "cld.nn.parts"
 local plans = require "cld.plans"
 local create, is_tensor = core.tensor, core.tensor.is_tensor
 
--- The calls of each kind before the one that is captured. What they set up (momentum buffers, the libraries' plans) is
--- not part of the step.
+-- The number of calls of each kind before the captured one. They make what is not part of the step: momentum buffers,
+-- and the libraries' plans.
 local WARM_UP = 2
 
--- Graphs per kind of call, for different states of the step's modules (training, evaluating); the oldest is dropped.
+-- The most graphs for a kind of call, one for each state of the step's modules (training, evaluating); beyond that the
+-- oldest is dropped.
 local MOST_STATES = 4
 
 local plain = { ["nil"] = true, boolean = true, string = true }
@@ -52,14 +53,14 @@ local function map(value, visit)
   return mapped
 end
 
--- The same for a list that table.pack made.
+-- The same for a list from table.pack.
 local function map_list(list, visit)
   local mapped = { n = list.n }
   for i = 1, list.n do mapped[i] = map(list[i], visit) end
   return mapped
 end
 
--- A copy of the tensor would have no gradient to pass back.
+-- Refuses a tensor that requires a gradient: none would flow back through the copy that the step gets.
 local function check_gradient(tensor)
   if tensor.requires_grad and core.autograd.is_grad_enabled() then
     caller.raise("graph: an argument that requires a gradient, %s[%s], is copied for a captured step, and gets none:"
@@ -72,7 +73,7 @@ local function raise_no_argument(value)
     .. " of them: all else belongs in a local variable outside of it", caller.shown(value))
 end
 
--- Words that distinguish kinds of calls.
+-- Appends the words for a value: calls of the same kind have the same words.
 local function describe(value, words)
   local kind = kind_of(value)
   if kind == "tensor" then
@@ -95,7 +96,7 @@ local function describe(value, words)
   end
 end
 
--- Adds what else a captured step depends on, except the seed.
+-- The kind of a call as text: the arguments, and all else that a captured step depends on, except the seed.
 local function kind_of_call(arguments)
   local words = { tostring(core.autograd.is_grad_enabled()), core.autograd.precision() }
   words[#words + 1] = parts.described()
@@ -104,7 +105,8 @@ local function kind_of_call(arguments)
   return table.concat(words, " ")
 end
 
--- The first tensor's device that can capture. On the cpu a step accepts any arguments, even cyclic tables.
+-- The device of the first tensor on a device that can capture. On the cpu a step accepts any arguments, even cyclic
+-- tables.
 local function device_of(value, seen)
   if is_tensor(value) then return core.graph.available(value.device) and value.device or nil end
   if type(value) ~= "table" or getmetatable(value) or seen[value] then return nil end
@@ -138,8 +140,8 @@ local function call_plainly(step, device, arguments)
   return table.pack(step(table.unpack(given, 1, given.n)))
 end
 
--- The tensors in which calls of a kind find their arguments: they exist before a capture and are not part of its
--- memory.
+-- A new kind of call, with the tensors that hold its arguments: they are made before a capture, and so are not in the
+-- graph's own memory.
 local function new_kind(device, arguments)
   local values, tensors = {}, {}
   map_list(arguments, function(value)
@@ -170,11 +172,12 @@ local function run_step(kind, step, given) return noted.during(kind.notes, run, 
 
 -- Records step's work: kind.graph, kind.results.
 local function capture(kind, step, device, given)
-  collectgarbage() -- what is dead need not be set aside for the graph
+  collectgarbage() -- so that no memory is set aside for dead tensors
   kind.graph, kind.results = core.graph.record(device, run_step, kind, step, given)
 end
 
--- The first call chooses convolutions. If the ranks have met in it, they exchange the choices before the last one.
+-- A call that is not captured. The first one chooses convolution algorithms; if the ranks have met in it, they exchange
+-- their choices before the last one.
 local function warm_up(kind, step, device, given)
   if kind.calls == WARM_UP and kind.meets then plans.exchange(device) end
   local before = core.dist.counted().collectives
@@ -200,7 +203,7 @@ local function kinds_of(captured)
   return captured.kinds
 end
 
--- The graph for the modules as they are now.
+-- The kind of this call, for the modules' current state; a new one if there is none yet.
 local function kind_for(captured, device, arguments)
   local name, kinds = kind_of_call(arguments), kinds_of(captured)
   local states = kinds[name] or {}
@@ -220,7 +223,7 @@ local function call_captured(step, captured, device, arguments)
   if kind.calls <= WARM_UP then return warm_up(kind, step, device, given) end
   if not kind.graph then capture(kind, step, device, given) end
   kind.graph:replay()
-  return map_list(kind.results, detached) -- tensors of the caller's own, which it may close
+  return map_list(kind.results, detached) -- new tensors, which the caller may close
 end
 
 -- ---- cld.graph ------------------------------------------------------------------
@@ -234,15 +237,16 @@ end
 --
 -- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors are moved to the device. A
 -- captured step gets copies, through which no gradient flows, and each number as a tensor (f64, of no dimension).
--- Without capture, results are step's own. With it they are detached, and every call of a kind writes to the same
--- memory: read or copy them before the next call.
+-- Without capture, the results are those of step. With it they are detached, and every call of a kind writes to the
+-- same memory: read or copy them before the next call.
 --
 -- Any other value that step reads, except tensors (sgd.lr, for example), keeps its value from the capture. Tensors on
 -- the device are read again at their old address, so they must be neither closed nor replaced; write new values into
--- them, as load_state_dict does. step may move a cpu tensor only if it made it. It must not wait for the device, as
--- :item() does: that is an error, which ends the capture. Gradients must begin in it: call sgd:step(loss), sgd:begin()
--- or sgd:zero_grad() before anything adds to them. Outside the step a parameter's .grad is that of the last captured
--- step, if any: do not rely on it. Random numbers continue as without a graph; a new seed starts a new capture.
+-- them, as load_state_dict does. step may move a cpu tensor to the device only if it made that tensor itself. It must
+-- not wait for the device, as :item() does: that is an error, which ends the capture. Gradients must begin in it: call
+-- sgd:step(loss), sgd:begin() or sgd:zero_grad() before anything adds to them. Outside the step a parameter's .grad is
+-- that of the last captured step, if any: do not rely on it. Random numbers continue as without a graph; a new seed
+-- starts a new capture.
 --
 --     local net = cld.nn.linear(4, 1)
 --     local sgd = cld.optim.sgd(net, { lr = 0.1 })

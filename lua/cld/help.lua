@@ -1,12 +1,12 @@
---- cld.help([x]): prints the help for x: a function, a module, a tensor or another object of cld, or a name or topic
--- given as a text. Without x it explains how to ask. For an unknown name it prints the nearest ones. In the session it
--- is the global `help`.
+--- cld.help([x]): prints the help for x: a function, a module, a tensor or another object of cld, or a string with a
+-- name or topic. Without x it explains how to ask. For an unknown name it prints the nearest ones. In the session it is
+-- the global `help`.
 --
 --     cld.help "conv2d"
 --     cld.help(cld.nn)
 
 -- The texts are the comments that open with three dashes (help/comments.lua), which `make` collects, and the topics in
--- help/topics. help/find.lua finds what is meant, help/shown.lua formats it as lines.
+-- help/topics. help/find.lua finds the text for x, help/shown.lua formats it as lines.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local say = require "cld.say"

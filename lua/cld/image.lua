@@ -48,7 +48,7 @@ local default_quality = 75 -- Pillow's
 
 local function kind_of(path) return kinds[(path:match "%.([^./]+)$" or ""):lower()] end
 
---- cld.image.can_write(path) -> boolean: whether write supports the file type of this ending.
+--- cld.image.can_write(path) -> boolean: whether write supports the file type of the path's ending.
 --
 --     print(cld.image.can_write "a.png", cld.image.can_write "a.gif")  --> true false
 function image.can_write(path)
@@ -95,7 +95,7 @@ local function channels(caller_name, name, values)
   return core.tensor.tensor(values):reshape(1, 3, 1, 1)
 end
 
--- The values that are black and white.
+-- The values for black and for white.
 local function limits(name, range)
   local low, high
   if type(range) == "table" and #range == 2 then low, high = range[1], range[2] end
@@ -103,7 +103,7 @@ local function limits(name, range)
   caller.raise("%s: range must be {black, white}, as in {0, 1}, got %s", name, caller.shown(range))
 end
 
--- Floats (N, 3, H, W) to levels: u8 (N, H, W, 3). Grey ones were not normalized, unless the options say so.
+-- Floats (N, 3, H, W) to levels: u8 (N, H, W, 3). Grey images were not normalized, unless the options say so.
 local function levels(name, views, options, is_grey)
   local is_normalized, scaled = options.mean ~= nil or options.std ~= nil, nil
   if options.range ~= nil and is_normalized then

@@ -1,7 +1,7 @@
 --- The module, `local cld = require "cld"`: tensors, gradients, files and the process, and all other modules.
 --
--- Joins what C offers (`cld.core`, one table per binding file) with what is written in Lua (one file each here, loaded
--- on first use).
+-- Joins the C functions (`cld.core`, one table per binding file) with the parts written in Lua (one file each here,
+-- loaded on first use).
 local core = require "cld.core"
 require "cld.built".watch()
 local closed = require "cld.closed"
@@ -14,7 +14,7 @@ local composed = {
 
 local cld = {}
 
--- Tensor creation, the tape and the system's facts are cld's own functions: cld.zeros, cld.no_grad, cld.memory.
+-- The functions of these tables are in cld itself: cld.zeros, cld.no_grad, cld.memory.
 local merged = { tensor = true, autograd = true, system = true }
 for name, functions in pairs(core) do
   if not merged[name] then
@@ -43,7 +43,7 @@ return setmetatable(cld, {
   __index = function(self, key)
     for _, name in ipairs(composed) do
       if name == key then
-        local _ <close> = core.text.c_locale() -- in which Lua reads the numbers of its files
+        local _ <close> = core.text.c_locale() -- Lua reads numbers in its files by the locale
         local module = closed.close("cld." .. name, (require("cld." .. name)))
         rawset(self, key, module)
         return module

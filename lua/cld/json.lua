@@ -1,7 +1,7 @@
 --- JSON: Lua values to text, and text to Lua values.
 --
 -- A table is an array if its keys are 1..n and n > 0, else an object, its keys sorted. Floats are written with the
--- fewest digits that restore them bit for bit; json.null is null. What JSON cannot say (NaN, functions) is an error.
+-- fewest digits that restore them bit for bit; json.null is null. A value that JSON lacks (NaN, functions) is an error.
 --
 -- A string may hold any bytes, as a path may: a byte 0xNN outside a valid UTF-8 character is written as
 -- "\udbff\udeNN", and decode restores the byte. Other readers see one private character, U+10FENN.
@@ -12,7 +12,7 @@ local quote, c_locale = core.json.quote, core.text.c_locale
 --- cld.json.null: stands for JSON's null in what decode returns and encode takes.
 local json = { decode = core.json.decode, null = core.json.null }
 
-local deepest = 100 -- tables in tables; more is taken for a cycle
+local deepest = 100 -- levels of nested tables; more are taken for a cycle
 
 local function fail(format, ...) error("json.encode: " .. format:format(...), 0) end
 
@@ -24,7 +24,7 @@ local function encode_number(value)
     text = ("%%.%dg"):format(digits):format(value)
     if tonumber(text) == value then break end
   end
-  return text:find "[.e]" and text or text .. ".0" -- a float stays one
+  return text:find "[.e]" and text or text .. ".0" -- a float is read back as a float
 end
 
 local encode
@@ -67,7 +67,7 @@ function encode(value, indent, depth)
 end
 
 --- cld.json.encode(value[, indent]) -> text: indent: spaces per level; without it everything is on one line. Keys are
--- sorted. What JSON cannot say (NaN, functions) is an error.
+-- sorted. A value that JSON lacks (NaN, functions) is an error.
 --
 --     print(cld.json.encode { b = 1, a = { 1, 2 } })  --> {"a":[1,2],"b":1}
 function json.encode(value, indent)

@@ -1,8 +1,8 @@
---- Which letters standard output shows: all of Unicode's, or ASCII's alone if the environment names a locale of another
+--- Which letters standard output shows: all of Unicode, or only ASCII if the environment names a locale with another
 -- encoding (LANG=C).
 local letters = {}
 
---- Whether text is UTF-8. It is if no locale is named at all, as in a container.
+--- Whether text is UTF-8. It is also if no locale is named at all, as in a container.
 function letters.are_unicode()
   for _, name in ipairs { "LC_ALL", "LC_CTYPE", "LANG" } do
     local locale = os.getenv(name)
@@ -18,7 +18,7 @@ function letters.shown(text)
   end))
 end
 
---- The text, cut to so many letters.
+--- The text, cut to at most that many letters.
 function letters.cut(text, most)
   if (utf8.len(text) or #text) <= most then return text end
   local mark = letters.are_unicode() and "\u{2026}" or "~"

@@ -10,7 +10,7 @@ local user_error = require "cld.user_error"
 
 local missing = {}
 
--- The object in that line's call of the method, how often its name occurs there, and whether there is a call.
+-- The object of the method's call in that line, how often the method's name occurs there, and whether there is a call.
 local function call_in(text, key)
   text = text:gsub("%-%-.*$", "")
   local call = "[:.]%s*" .. key .. "%s*[%({\"'%[]"
@@ -19,7 +19,7 @@ local function call_in(text, key)
   return object, count, text:find(call) ~= nil
 end
 
---- The names of the functions in a class and in those behind it, in alphabetical order.
+--- The names of the functions in a class and in its base classes, in alphabetical order.
 function missing.methods(class)
   local names, level = {}, class
   while type(level) == "table" do
@@ -34,12 +34,12 @@ function missing.methods(class)
   return names
 end
 
---- The __index of a class: the last place where a field is looked up. describe(owner, key) -> what the object is
--- called, the end of the message; owner is the object, or nil if the line does not show it. Without an end the field is
--- nil, and Lua raises its own error.
+--- The __index of a class: the last place where a field is looked up. describe(owner, key) -> the object's name in the
+-- message, and the end of the message; owner is the object, or nil if the line does not show it. If there is no end,
+-- the field is nil, and Lua raises its own error.
 function missing.index(describe)
   local quiet = {} -- fields that the library itself asks for: {name = true}
-  local asked = {} -- source -> line -> name -> true: read there as a field
+  local asked = {} -- source -> line -> name -> true: that line reads the name as a field
 
   local function note(info, key)
     local lines = asked[info.source] or {}
@@ -72,8 +72,8 @@ local function methods_in_c(object)
   return missing.methods(rawget(meta, "methods") or rawget(meta, "__index"))
 end
 
---- "; did you mean 'remove'?" or "; it has remove", for Lua's error that an object made in C lacks a method that was
--- called at that level of the caller; "; it is a function" if the object is one. "" for any other error.
+--- "; did you mean 'remove'?" or "; it has remove", for Lua's error about a missing method of an object made in C, at
+-- that level of the caller; "; it is a function" if a function was indexed. "" for any other error.
 function missing.of_error(message, level)
   local f = message:match "attempt to index a function value %(%w+ '([%w_]+)'%)$"
   if f then return ("; it is a function: %s(...)"):format(f) end
@@ -85,7 +85,7 @@ function missing.of_error(message, level)
   return #names > 0 and missing.hint(name, names) or ""
 end
 
---- "; did you mean 'loss'?", or which names there are.
+--- "; did you mean 'loss'?", or the list of all names.
 function missing.hint(key, names)
   local near = user_error.hint(key, names)
   return near ~= "" and near or "; it has " .. table.concat(names, ", ")

@@ -1,10 +1,10 @@
 --- Finds where in the user's own code the library was called, and in which layer of a network.
 --
 -- A call that the user's function returns, `return self.linear(x)`, is a tail call: Lua keeps only the fact that there
--- was one. The frame around it shows which function made the call: a library function that calls a user's function has
--- it as an argument (place.keep), and a line of user code says what it calls. In that function we take the line that
--- returns a call, if only one does, or if only one names what was called; otherwise we take the line of the frame
--- around it.
+-- was one. The frame around it shows which function made the tail call: a library function that calls a user's function
+-- has it as an argument (place.keep), and a line of user code names what it calls. In that function we take the line
+-- that returns a call, if there is only one, or if only one of them names what was called. Otherwise we take the line
+-- of the frame around it.
 --
 -- Lines are read from the file when an error occurs, as in Python's traceback.
 local core = require "cld.core"
@@ -13,23 +13,23 @@ local printable_line = core.text.printable_line
 
 local place = {}
 
-local library = debug.getinfo(1, "S").source:match "^(@.*/)place%.lua$" or "" -- the folder; "": no lines known
+local library = debug.getinfo(1, "S").source:match "^(@.*/)place%.lua$" or "" -- the folder; "" if it is unknown
 
 -- ---- the text of the user's code ---------------------------------------------------
 
---- source -> text, for chunks that are in no file: code typed in the session.
+--- source -> text, for chunks that are not in a file: code typed in the session.
 place.texts = {}
 
-local LARGEST = 1 << 22 -- bytes of a file that is looked at
+local LARGEST = 1 << 22 -- bytes that are read of a file
 
-local read = {} -- the file that was read last: source, and lines. It may have been edited since, so not for long
+local read = {} -- the file that was read last: source, and lines. Dropped soon, since the file may be edited
 
 local function lines_of(source)
   if place.texts[source] == nil and read.source == source then return read.lines end
   local text = place.texts[source]
   if text == nil and source:sub(1, 1) == "@" then
     local path = source:sub(2)
-    local file = core.io.exists(path) == "file" and io_open(path, "rb") -- no pipe, which would be waited for
+    local file = core.io.exists(path) == "file" and io_open(path, "rb") -- not a pipe: the read would wait
     text = file and file:read(LARGEST)
     if file then file:close() end
   elseif text == nil and source:sub(1, 1) ~= "=" then
@@ -57,7 +57,7 @@ local function variable(level, f, name)
   for i = 1, math.huge do
     local known, is = debug.getlocal(level + 1, i)
     if not known then break end
-    if known == name then found, value = true, is end -- of several the last hides the others
+    if known == name then found, value = true, is end -- the last of that name hides the others
   end
   if found then return value end
   local environment
@@ -91,7 +91,7 @@ end
 
 local keepers = setmetatable({}, { __mode = "k" })
 
---- Registers f, a library function that calls its argument number `position`, and not in a tail call.
+--- Registers f, a library function that calls its argument number `position`, but not as a tail call.
 function place.keep(f, position) keepers[f] = position or 1 end
 
 local function returned(...) return ... end
@@ -103,7 +103,7 @@ place.keep(place.call)
 
 local function is_library(source) return source:sub(1, #library) == library end
 
--- "users" or "library" for a callable written in Lua; nil for anything else: C functions are on the stack.
+-- "users" or "library" for a callable written in Lua; nil for anything else: C functions stay on the stack.
 local function owner_of(f)
   if type(f) ~= "function" then
     local meta = type(f) == "table" and getmetatable(f)
@@ -125,19 +125,19 @@ local function called_from(level, info, through_c)
   end
   if info.currentline <= 0 or is_library(info.source) then return nil end
   local text = line_of(info.source, info.currentline):gsub("%-%-.*$", "")
-  if text:find "[%)%]]%s*[%({\"']" then return nil end -- a call of what another call gave
+  if text:find "[%)%]]%s*[%({\"']" then return nil end -- a call of another call's result
   local only
   for path in text:gmatch(through_c and "([%a_][%w_.:]*)" or "([%a_][%w_.:]*)%s*[%({\"']") do
     local f = place.value(level + 1, info.func, path)
     local owner = owner_of(f)
-    if owner == "library" or owner and only and f ~= only then return nil end -- either may be it
+    if owner == "library" or owner and only and f ~= only then return nil end -- not clear which one was called
     if owner then only = f end
   end
   return only
 end
 
--- The line of f that returned a call to one of `names`, nil if that is not clear; and f's source, as debug.getinfo has
--- it.
+-- The line of f that returned a call to one of `names`, nil if that is not clear; and f's source, as debug.getinfo
+-- gives it.
 local function returning(f, names)
   local info = debug.getinfo(f, "SL")
   local all, named = {}, {}
@@ -160,18 +160,18 @@ end
 
 -- ---- modules ---------------------------------------------------------------------------------
 
---- Set by nn: names_of(module, held) -> a list of the fields by which the module holds the other. path_of(root,
+--- Set by nn: names_of(module, held) -> a list of the module's fields that hold the other module. path_of(root,
 -- module) -> its dotted name in the root's tree, "" for the root itself, nil if it is not there.
 place.names_of, place.path_of = nil, nil
 
 local module_calls = setmetatable({}, { __mode = "k" })
 
---- Registers f, which runs when a module is called: its first argument is the module, and its calls are no tail calls.
+--- Registers f, which runs when a module is called: its first argument is the module, and it makes no tail calls.
 function place.call_of_modules(f) module_calls[f] = true end
 
--- ---- what errors begin with ----------------------------------------------------------------
+-- ---- the beginning of an error's message ---------------------------------------------------
 
--- The module that runs in the frame at that level of the caller, or further out.
+-- The module that runs in the frame at that level of the caller, or in the nearest frame outside it.
 local function module_around(level)
   for at = level + 1, math.huge do
     local info = debug.getinfo(at, "f")
@@ -183,8 +183,8 @@ local function module_around(level)
   end
 end
 
---- The line of the user's code that called what runs at that level of the caller, and its source as debug.getinfo has
--- it (source, short_src); nil if there is none. The user's code may have called it through other calls of the library.
+--- The line of the user's code that called, directly or through other calls of the library, the function that runs at
+-- that level of the caller; and its source as debug.getinfo gives it (source, short_src). Nil if there is none.
 function place.user_line(from)
   read = {}
   local returned_call, called = false, nil -- the frame before was entered by a tail call; the module that it called
@@ -208,7 +208,7 @@ function place.user_line(from)
   end
 end
 
---- "recipe.lua:12: " of the user's code, or "".
+--- "recipe.lua:12: ": the place in the user's code, or "".
 function place.position()
   local line, at = place.user_line(2)
   return line and ("%s:%d: "):format(at.short_src, line) or ""

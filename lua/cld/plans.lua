@@ -13,8 +13,8 @@ local say = require "cld.say"
 local plans = {}
 
 local settled = {} -- {[kind] = {list of purposes, [purpose] = the plan as text}}: for the whole job
-local seen = 0     -- so many of this rank's own were looked at
-local told = {}    -- what was said once
+local seen = 0     -- how many of this rank's own plans have been handled
+local told = {}    -- the messages so far: each is printed once
 
 --- The purpose of a plan, as text: everything in it except the choice.
 function plans.purpose(plan)
@@ -58,7 +58,7 @@ local function unsettled(kind, list)
   return left
 end
 
--- The number of this rank's plans that differ from the settled ones, because those cannot be used here.
+-- The number of this rank's plans that differ from the settled ones, because the settled ones cannot be used here.
 local function count_others(kind)
   local count = 0
   for _, plan in ipairs(core.cuda.plans().plans) do
@@ -108,7 +108,7 @@ function plans.exchange(device)
   seen = seen + #core.cuda.plans(seen + 1).plans
 end
 
---- give(device, kind, plan): restores a plan that the job had before. All ranks call it alike.
+--- give(device, kind, plan): restores a plan that the job had before. All ranks make the same calls.
 function plans.give(device, kind, plan) settle(kind, plan, kind_of(device)) end
 
 --- of_other_chips(device) -> {{chip =, library =, plans = {text, ...}}, ...}: the plans settled for other chips.

@@ -9,7 +9,7 @@ local ENTRIES, STRING, CLASS = 24, 40, 120
 
 local function is_record(value) return getmetatable(value) == core.io.record end
 
--- A value on one line, without its contents.
+-- A value on one line, without the contents of tables.
 local function brief(value)
   if type(value) == "string" then
     return ("%q"):format(#value > STRING and value:sub(1, STRING) .. "..." or value):gsub("\\\n", "\\n")

@@ -1,5 +1,5 @@
---- One or several lines that are redrawn in place on a terminal, and elsewhere written below the last. Text that
--- cannot be written (the reader or the terminal is gone, the disk is full) is lost, and the program continues.
+--- One or several lines that are redrawn in place on a terminal; elsewhere each text is written below the last. Text
+-- that cannot be written (the reader or the terminal is gone, the disk is full) is lost, and the program continues.
 local core = require "cld.core"
 local terminal, printable_line = core.system.terminal, core.text.printable_line
 
@@ -11,7 +11,7 @@ local redrawn = {}
 --- Seconds between two drawings on a terminal.
 redrawn.every = 0.25
 
---- new() -> a line; its columns are nil if the output is no terminal.
+--- new() -> a line; its columns are nil if the output is not a terminal.
 function redrawn.new() return setmetatable({ columns = terminal(), drawn = false }, Redrawn) end
 
 local function put(...)
@@ -49,12 +49,12 @@ end
 local Block = {}
 Block.__index = Block
 
---- block() -> several lines that are drawn in place of the last ones, and elsewhere than on a terminal below them. The
+--- block() -> several lines that are redrawn in place on a terminal; elsewhere each text is written below the last. The
 -- text is not checked: the caller must make names printable and keep lines within the terminal's width.
 function redrawn.block() return setmetatable({ columns = terminal(), rows = 0 }, Block) end
 
--- Removes the last text. A terminal that has become narrower has wrapped its lines, so it is not known how many rows
--- they take: the whole screen is cleared.
+-- Removes the last text. If the terminal has become narrower, it has wrapped the lines into an unknown number of rows:
+-- then the whole screen is cleared.
 function Block:erase()
   local columns = terminal() or self.columns
   local up = math.min(self.rows, core.system.terminal_rows() - 1)

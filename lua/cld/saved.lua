@@ -1,7 +1,7 @@
 --- Files of tensors: cld.load and cld.save.
 -- A table of tensors by name is a plain safetensors or .npz file. Any other table (tables in tables, lists, numbers,
--- text, booleans) is a safetensors file too: its tensors are the file's, named by their places ("layers.2.weight"), so
--- that other programs see them, and one entry of the metadata says as JSON what the table looks like:
+-- text, booleans) is a safetensors file too: its tensors are named by their places ("layers.2.weight"), so that other
+-- programs can read them, and one entry of the metadata describes the table as JSON:
 --
 --   a table {"key": value, ...}; a list ["list", value, ...]; a tensor ["tensor", its name in the file];
 --   text, true, false and whole numbers as JSON has them; a float ["float", "1.5"], which may be inf or nan
@@ -15,9 +15,9 @@ local is_tensor = core.tensor.is_tensor
 local saved = {}
 
 local STRUCTURE = "cldlua.structure" -- the metadata's entry
-local deepest = 90 -- tables in tables; JSON's text has 100
+local deepest = 90 -- levels of nested tables; in JSON's text at most 100
 
--- ---- what a table is -------------------------------------------------------
+-- ---- the description of a table --------------------------------------------
 
 local function place(path) return path == "" and "the table" or ("'%s'"):format(path) end
 
@@ -61,7 +61,7 @@ end
 
 local function state_of(value) return value.state_dict end
 
--- A network, an optimizer, a memory bank: the state of these can be saved, not the object.
+-- Refuses a network, an optimizer, a memory bank: their states can be saved, but not the objects.
 local function check_no_object(value, path)
   if type(value) ~= "table" and type(value) ~= "userdata" then return end
   local found, state_dict = pcall(state_of, value)
@@ -70,8 +70,8 @@ local function check_no_object(value, path)
     path == "" and "the value" or place(path))
 end
 
--- A tensor of PyTorch's or NumPy's whose type no dtype here holds is a record after cld.load; as a table it would be
--- lost.
+-- Refuses the record that cld.load makes of a PyTorch or NumPy tensor whose type no dtype here holds: saved as a table,
+-- its values would be lost.
 local function check_no_unread_tensor(value, path)
   local class = getmetatable(value) == core.io.record and tostring(value.class) or ""
   if class:find "^torch%._utils%._rebuild_.*tensor" or class == "numpy.ndarray" then
@@ -141,11 +141,11 @@ end
 
 --- cld.save(path, values[, metadata[, {types = {name = "I8"}}]]): writes a file of tensors. An existing file stays
 -- until the new one is complete. values is {name = tensor}, or any table of tables, lists (keys from 1), tensors,
--- numbers, text and booleans, which cld.load returns as it was. A name that ends in .npz makes NumPy's archive of a
--- {name = tensor}, any other a safetensors file, whose metadata are {key = text, number or boolean}. A tensor that
--- cld.load has read and nothing has changed is written with its original type (I8, I16, U16, U32, U64, BOOL, F8_E4M3,
--- ...); a tensor computed from it has its own dtype. types sets a type by the tensor's name: an integer type takes
--- whole numbers in its range, a float type the nearest value.
+-- numbers, text and booleans, which cld.load returns as it was. If the path ends in .npz, a {name = tensor} is written
+-- as NumPy's archive; any other path gives a safetensors file, whose metadata are {key = text, number or boolean}. A
+-- tensor from cld.load that has not been changed is written with its original type (I8, I16, U16, U32, U64, BOOL,
+-- F8_E4M3, ...); a tensor computed from it has its own dtype. types sets a type by the tensor's name: an integer type
+-- takes whole numbers in its range, a float type the nearest value.
 --
 --     cld.save("x.safetensors", { w = cld.ones(2, 2), epoch = 3, seen = { 1, 2.5, "three" } })
 --     print(cld.load("x.safetensors").seen[3])  --> three
@@ -226,7 +226,7 @@ local function assemble(path, tensors, text, unread)
   return values
 end
 
--- Raises for tensors that were not read: without them, cld.save would write a file that lacks them.
+-- Raises if tensors were not read: cld.save would then write a file without them.
 local function check_read(path, unread)
   local names = sorted_keys(unread)
   if #names == 0 then return end
@@ -244,11 +244,11 @@ end
 -- the file runs. Dictionaries become tables with their keys; lists, tuples and sets become tables from 1; None becomes
 -- cld.io.none; tensors, parameters, storages and NumPy arrays become tensors, which share a storage if they did. An
 -- object of any other class becomes a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state,
--- items, entries}; its metatable is cld.io.record. So does a tensor in them whose type no dtype here holds (8-bit
--- floats, u64, complex numbers), and cld.save refuses that. Tensors are on the cpu. A type that is not a dtype here
+-- items, entries}; its metatable is cld.io.record. So does a PyTorch tensor whose type no dtype here holds (8-bit
+-- floats, u64, complex numbers); cld.save refuses that record. Tensors are on the cpu. A type that is not a dtype here
 -- becomes the next one that holds it: i8, i16, u16 become i32; u32, u64 i64; bool u8; safetensors' 8-bit floats f32.
--- cld.save writes the original type. A tensor whose type or values no dtype here can hold (text, complex numbers, u64
--- from 2^63 on) is an error, which names it; with skip it is left out of values, and unread says which and why.
+-- cld.save writes the original type. If no dtype here can hold a tensor's type or values (text, complex numbers, u64
+-- from 2^63 on), that is an error, which names the tensor; with skip it is left out of values, and unread says why.
 --
 --     cld.save("weights.safetensors", { w = cld.ones(2, 2) }, { made = "today" })
 --     local tensors, notes = cld.load "weights.safetensors"

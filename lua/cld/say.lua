@@ -1,5 +1,5 @@
---- say(text): prints one of our lines on standard output. Names and settings may come from files: characters that a
--- terminal would interpret are escaped, newlines too, so that the line stays one. Text that cannot be written is lost
+--- say(text): prints a line on standard output. Names and settings in it may come from files: characters that a
+-- terminal would interpret are escaped, newlines too, so that it stays one line. Text that cannot be written is lost
 -- (see run/progress.lua).
 local printable_line = require "cld.core".text.printable_line
 

@@ -1,6 +1,6 @@
 --- Learning rates over time. Each maker returns a function of the step, counted from 0 over the whole training, like
--- run.step: `sgd:step(loss, { lr = lr(run.step) })`. A schedule has no state, so a resumed run restores nothing: with
--- other epochs, another warm-up or another batch size it follows the new schedule from its position in epochs
+-- run.step: `sgd:step(loss, { lr = lr(run.step) })`. A schedule has no state, so a resumed run restores nothing: if the
+-- number of epochs, the warm-up or the batch size has changed, it follows the new schedule from its position in epochs
 -- (run/position.lua). The step may have a fraction.
 local caller = require "cld.caller"
 local options = require "cld.options"
@@ -38,8 +38,8 @@ end
 
 -- base / factor at step 0, then a straight line to base at the last step of the warm-up (Goyal et al., 2017; the
 -- published CLD scripts: lr = base / f * ((f - 1) * s / W + 1) for s <= W). Then `after`, whose step 0 is the
--- warm-up's end. A factor below 1 is the share of base at step 0: 0 starts at 0, as in BYOL and SimCLR (Grill et al.,
--- Chen et al., 2020).
+-- warm-up's end. A factor below 1 is itself the share of base at step 0: with 0 the rate starts at 0, as in BYOL and
+-- SimCLR (Grill et al., Chen et al., 2020).
 local function with_warmup(s, after)
   local last = math.floor(s.warmup_epochs * s.steps_per_epoch + 0.5)
   local factor = s.warmup_factor
@@ -59,7 +59,7 @@ local function check_milestones(list)
   if not valid then caller.raise "schedule.step: 'milestones' must be a list of ascending numbers above 0" end
 end
 
--- From base at step 0 to minimum at step `steps` and after.
+-- From base at step 0 to minimum at step `steps` and later.
 local function half_cosine(base, minimum, steps)
   return function(step)
     if step <= 0 then return base end
@@ -88,9 +88,9 @@ function schedule.cosine(given)
   return of_steps("cosine", half_cosine(s.base, s.minimum, math.max(s.epochs * s.steps_per_epoch, 1)))
 end
 
---- cosine_epochs{base, steps_per_epoch, epochs, minimum = 0, first = 0}: half a cosine in steps of an epoch, as in
--- MoCo's published scripts (He et al., 2020): minimum + (base - minimum) (1 + cos(pi e / epochs)) / 2 throughout epoch
--- e, counted from `first`, 0 or 1 (PyContrast's scripts, InfoMin's among them, count from 1). No warm-up.
+--- cosine_epochs{base, steps_per_epoch, epochs, minimum = 0, first = 0}: half a cosine that is constant in each epoch,
+-- as in MoCo's published scripts (He et al., 2020): minimum + (base - minimum) (1 + cos(pi e / epochs)) / 2 in epoch e,
+-- counted from `first`, 0 or 1 (PyContrast's scripts, InfoMin's among them, count from 1). No warm-up.
 function schedule.cosine_epochs(given)
   local s = settings("cosine_epochs", given, {
     base = true, steps_per_epoch = true, epochs = true, minimum = 0, first = 0,
@@ -196,9 +196,9 @@ end
 
 --- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine",
 -- "cosine-epochs", which has no warm-up, "infomin", which has its own, or "step"), warmup_epochs, warmup_factor,
--- milestones; and if declared lr_min, gamma, lr_at, and fill_epochs, which come first, at rate 0 (milestones are
--- counted from their end). The base is lr * batch_size / lr_at (Goyal et al.'s linear scaling); lr_at = 0 means lr as
--- it is; if lr_at is not declared, it is 128.
+-- milestones; and if declared lr_min, gamma, lr_at, and fill_epochs: these come first, at rate 0 (milestones are
+-- counted from their end). The base is lr * batch_size / lr_at (Goyal et al.'s linear scaling); with lr_at = 0 it is
+-- lr; if lr_at is not declared, it is 128.
 function schedule.from_options(opt, steps_per_epoch)
   check_warmup(opt)
   local fill, lr_at = rawget(opt, "fill_epochs") or 0, rawget(opt, "lr_at") or 128

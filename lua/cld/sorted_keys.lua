@@ -1,5 +1,5 @@
---- sorted_keys(t) -> a list of t's keys, all strings or all numbers, in order, which is that of bytes in every locale:
--- for messages and files that should not change from run to run.
+--- sorted_keys(t) -> a list of t's keys, all strings or all numbers, in order; strings are ordered by their bytes in
+-- every locale. For messages and files that should not change from run to run.
 local c_locale = require "cld.core".text.c_locale
 
 return function(t)

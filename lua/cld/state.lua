@@ -7,10 +7,10 @@ local state = {}
 
 local function shape_of(tensor) return "[" .. table.concat(tensor.shape, ", ") .. "]" end
 
--- The same shape, or both of one element.
+-- Whether both have the same shape, or one element each.
 local function fits(a, b) return shape_of(a) == shape_of(b) or (a:numel() == 1 and b:numel() == 1) end
 
--- A float dtype accepts any float width, an integer dtype an integer; there is no conversion between the two.
+-- A float dtype accepts floats of any width, an integer dtype accepts integers; there is no conversion between the two.
 local function kind_of(tensor) return tensor.dtype:find "^b?f" and "float" or "integer" end
 
 -- Whether the destination holds every value of the source: a file's i16 is i32 here, and may go to u8 if the values
@@ -19,7 +19,7 @@ local function is_held(dtype, tensor)
   return dtype == tensor.dtype or tensor:to(dtype):to(tensor.dtype):eq(tensor):all():item() ~= 0
 end
 
--- "3 missing: a, b, c" for every kind of problem there is; a long list is cut.
+-- "3 missing: a, b, c" for each kind of problem that occurred; a long list is cut.
 local function describe(missing, unexpected, misshaped, mistyped)
   local parts = {}
   local function add(what, names)
@@ -47,10 +47,10 @@ local function check(what, given)
 end
 
 --- load(what, own, given, {strict = true, optional, unread}): copies the tensors of `given` into those of `own`, by
--- name. If something is missing, unexpected, of another shape, an integer for a float or too large, one error names it
--- all, and nothing has been copied. Not strict: copies what fits. `optional(name)`: this one may be missing, unless it
--- is in `unread`, {name = why}: tensors that the file has but cld.load could not read. Returns {missing, unexpected,
--- misshaped, mistyped}, lists of words.
+-- name. If tensors are missing, unexpected, of another shape, too large, or integers instead of floats, one error names
+-- them all, and nothing has been copied. If not strict, it copies what fits. `optional(name)`: whether this one may be
+-- missing; not if it is in `unread`, {name = why}: tensors that the file has but cld.load could not read. Returns
+-- {missing, unexpected, misshaped, mistyped}, lists of words.
 function state.load(what, own, given, options)
   check(what, given)
   local strict = not options or options.strict ~= false

@@ -1,14 +1,14 @@
---- Writes a tar archive file by file: POSIX ustar, with a pax header for a name that does not fit. Owner, rights and
--- time are the same for every file, so that the same files give the same bytes.
+--- Writes a tar archive file by file: POSIX ustar, with a pax header for a name that does not fit. Owner, permissions
+-- and time are the same for every file, so that the same files give the same bytes.
 --
 --   local archive <close> = tar_writer.open "photos.tar"
 --   archive:add("cat/1.jpg", bytes)
---   archive:commit()      -- only now it is there under its name; else nothing is left of it
+--   archive:commit()      -- only now does photos.tar exist; without this, nothing is left of it
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 
 local block = 512
-local time = 315532800 -- 1980-01-01: tar warns of a time that is much older
+local time = 315532800 -- 1980-01-01: tar warns about much older times
 
 local Archive = {}
 Archive.__index = Archive
@@ -20,7 +20,7 @@ local function padded(text, length) return text .. zeros:sub(1, length - #text) 
 local function header(name, size, kind)
   local before = padded(name, 100) .. ("%07o\0%07o\0%07o\0%011o\0%011o\0"):format(6 * 64 + 4 * 8 + 4, 0, 0, size, time)
   local after = padded(kind .. zeros:sub(1, 100) .. "ustar\00000", block - 156)
-  local sum = 8 * (" "):byte() -- for the sum the checksum itself is eight spaces
+  local sum = 8 * (" "):byte() -- in the sum, the checksum itself counts as eight spaces
   for _, text in ipairs { before, after } do
     for i = 1, #text do sum = sum + text:byte(i) end
   end
@@ -46,7 +46,7 @@ function Archive:add(name, bytes)
   put(self, name:sub(1, 100), bytes, "0")
 end
 
---- Ends the archive and renames it to its name.
+--- Ends the archive and gives it its final name.
 function Archive:commit()
   user_error.call(self.file.put, self.file, zeros .. zeros)
   user_error.call(self.file.commit, self.file)

@@ -49,8 +49,8 @@ function tensorboard.writer(folder, options)
   return setmetatable({ folder = folder, file = file, embeddings = {} }, Writer)
 end
 
---- writer:scalar(name, value, step[, wall_time]): writes a number, or a tensor of one element, waiting for it. Names
--- with a slash ("train/loss") are shown in groups. TensorBoard stores 32 bits of the value.
+--- writer:scalar(name, value, step[, wall_time]): writes a number, or a tensor of one element, for which it waits.
+-- Names with a slash ("train/loss") are shown in groups. TensorBoard stores 32 bits of the value.
 function Writer:scalar(name, value, step, wall_time)
   check_open(self, "scalar")
   check_text("scalar", "the name", name)
@@ -62,7 +62,7 @@ function Writer:scalar(name, value, step, wall_time)
   user_error.call(self.file.scalar, self.file, name, value, step, now(wall_time))
 end
 
---- writer:image(name, image u8 (height, width, 3), step[, wall_time]): stored as a JPEG, a small one as a PNG.
+--- writer:image(name, image u8 (height, width, 3), step[, wall_time]): writes an image as a JPEG, a small one as a PNG.
 function Writer:image(name, value, step, wall_time)
   check_open(self, "image")
   check_text("image", "the name", name)
@@ -78,7 +78,7 @@ end
 
 -- ---- embeddings -----------------------------------------------------------------
 
-local SIDE = 32             -- of a thumbnail
+local SIDE = 32             -- a thumbnail's side in pixels
 local LARGEST_SPRITE = 8192 -- the largest that TensorBoard accepts
 
 -- An image as a thumbnail: its centre, u8 (32, 32, 3).
@@ -139,8 +139,8 @@ local function check_embedding(name, features, options)
   return labels, images
 end
 
---- writer:embedding(name, features (rows, columns)[, {labels, class_names, images}]), for TensorBoard's projector:
--- NAME/tensors.tsv, NAME/metadata.tsv and NAME/sprite.png in the writer's folder, and next to them
+--- writer:embedding(name, features (rows, columns)[, {labels, class_names, images}]): for TensorBoard's projector:
+-- writes NAME/tensors.tsv, NAME/metadata.tsv and NAME/sprite.png in the writer's folder, and next to them
 -- projector_config.pbtxt, which names all embeddings of this writer. labels: a list or i64 (rows), from 0;
 -- class_names[1] is the name of label 0. images: a list of u8 (height, width, 3), from which thumbnails are made.
 function Writer:embedding(name, features, options)

@@ -35,7 +35,7 @@ local function measure(f, calls)
   return core.system.clock() - start
 end
 
--- The quantile of ordered values for that share, interpolated linearly between two of them.
+-- The quantile of ordered values for that share, by linear interpolation between two of them.
 local function quantile(ordered, share)
   local at = 1 + share * (#ordered - 1)
   local below = math.floor(at)
@@ -45,9 +45,9 @@ end
 
 --- cld.timeit(f[, {seconds = 1}]) -> record: measures how long a call of f() takes; the record prints itself. f is
 -- called once first. Then it is called in runs, each with as many calls as take a fiftieth of `seconds`, until that
--- time is over, and at least three runs. A run ends when a GPU that is in use has finished its queued work. The
--- collector runs as in a training. Fields, in seconds per call: seconds, the median; low and high, the middle half of
--- the runs; least, most; and the numbers runs and calls (per run). An error in f ends it.
+-- time is over, but in at least three runs. A run ends when a GPU that is in use has finished its queued work. The
+-- garbage collector runs as in a training. Fields, in seconds per call: seconds, the median; low and high, the limits
+-- of the middle half of the runs; least, most; and the numbers runs and calls (per run). An error in f ends it.
 --
 --     local x = cld.randn(256, 512)
 --     print(cld.timeit(function() return x:matmul(x:t()) end, { seconds = 0.1 }))
@@ -65,7 +65,7 @@ local function timeit(f, options)
   wait()
   collect()
   local calls, took, spent = 1, nil, 0
-  repeat -- finds a run's length; the last of these counts as the first run
+  repeat -- finds the number of calls in a run; the last of these attempts counts as the first run
     if took then calls = math.max(calls + 1, math.min(10 * calls, math.ceil(calls * 1.1 * seconds / SHARE / took))) end
     took = measure(f, calls)
     spent = spent + took

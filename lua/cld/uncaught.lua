@@ -1,5 +1,5 @@
---- What is printed of an error that nobody caught: its message, and a traceback that has the user's own calls. An error
--- within the library has the library's calls as well. bindings/repl_call.c calls this where the error arose.
+--- The text that is printed for an uncaught error: its message, and a traceback with the user's own calls. For an error
+-- within the library it has the library's calls too. bindings/repl_call.c calls this at the point of the error.
 local class = require "cld.class"
 local colon = require "cld.colon"
 local missing = require "cld.missing"
@@ -12,13 +12,14 @@ local getmetatable, ipairs, pcall, rawget, type = getmetatable, ipairs, pcall, r
 local concat, move = table.concat, table.move
 local find, format, gsub, match, sub = string.find, string.format, string.gsub, string.match, string.sub
 
-local MOST = 200 -- calls that are looked at; of more, Lua's own traceback leaves some out
-local FIRST, LAST = 10, 11 -- lines that are shown if there are more
+local MOST = 200 -- calls; if there are more, Lua's own traceback is printed, which leaves some out
+local FIRST, LAST = 10, 11 -- lines that are shown if there are too many
 
 local function is_session(info) return place.is_library(info.source) and find(info.source, "/cld/repl%.lua$") ~= nil end
 
--- The calls that run, from the level of the caller outwards: what debug.getinfo says, and `text`, as Lua shows a call;
--- nil if they are too many. The second result is whether the session called the last; its own calls are left out.
+-- The running calls, from the level of the caller outwards: the tables of debug.getinfo, with `text`, the call as Lua
+-- shows it; nil if there are too many. The second result is whether the session made the outermost call; the session's
+-- own calls are left out.
 local function calls(level)
   local list = {}
   if getinfo(level + MOST, "l") then return nil end
@@ -41,7 +42,7 @@ local function whole(message, level)
   return first and sub(text, 1, first - 1) or text
 end
 
--- Whether the message names a line of the library: the error is in itself.
+-- Whether the message names a line of the library, so that the error is in the library itself.
 local function is_internal(message, list)
   for _, info in ipairs(list) do
     if info.what ~= "C" then
@@ -54,9 +55,9 @@ end
 
 local function is_users(info) return info.what ~= "C" and not place.is_library(info.source) end
 
--- What is typed is a function if it uses the session's variables (repl/locals.lua).
+-- Typed code that uses the session's variables is a function (repl/locals.lua): calls it the main chunk all the same.
 local function name_chunk(info)
-  if info.istailcall then return end -- it was left for this call
+  if info.istailcall then return end -- the typed code itself is no longer on the stack
   info.text = gsub(info.text, "^(%s*stdin:%d+: in )function <stdin:%d+>$", "%1main chunk")
 end
 
@@ -68,14 +69,14 @@ local function shortened(lines)
   return move(lines, #lines - LAST + 1, #lines, FIRST + 2, short)
 end
 
--- What to write instead, if that is known; "". The error arose at that level of the caller.
+-- What to write instead, or "" if that is not known. The error arose at that level of the caller.
 local function hint(message, level)
   local own = class.hint(message)
   if own == "" then own = missing.of_error(message, level + 1) end
   return own ~= "" and own or python.of_error(message)
 end
 
--- nil if the error prints itself.
+-- The message; nil if the error prints itself.
 local function message_of(problem, level)
   if type(problem) == "string" then return problem .. hint(problem, level + 1) end
   local meta = getmetatable(problem)
@@ -89,7 +90,7 @@ return function(problem)
   if not ok then mistake = nil end
   local message = mistake or message_of(problem, 3)
   if not message then return nil end
-  local from = mistake and level - 1 or 3 -- without the call that should not have been
+  local from = mistake and level - 1 or 3 -- leaves out the mistaken call
   local list, in_session = calls(from)
   if not list then return whole(message, from) end
   local all = not mistake and is_internal(message, list)

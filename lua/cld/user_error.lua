@@ -8,8 +8,8 @@ function UserError:__tostring() return self.message end
 
 local user_error = {}
 
---- Raises one; the arguments are string.format's. Names may come from files: the message stays on one line in any
--- case.
+--- Raises a user error; the arguments are string.format's. The message stays on one line, whatever names from files it
+-- contains.
 function user_error.raise(format, ...)
   local _ <close> = c_locale()
   local message = select("#", ...) > 0 and format:format(...) or format
@@ -21,8 +21,8 @@ function user_error.is(value) return getmetatable(value) == UserError end
 
 local shortages = { "not enough memory", "out of memory", "Cannot allocate memory" } -- Lua's, ours, the C library's
 
---- For callers that turn an error from a pcall into their own: raises "<what>: <problem>" if memory ran out, which
--- says nothing about the data that was read.
+--- For callers that turn an error from a pcall into their own: raises "<what>: <problem>" if memory ran out, since that
+-- is no fault of the data that was read.
 function user_error.check_memory(what, problem)
   problem = tostring(problem)
   for _, shortage in ipairs(shortages) do
@@ -41,8 +41,8 @@ local function bare(word) return (word:gsub("^%-+", "")) end
 
 local function letters(word) return (word:lower():gsub("[-_]", "")) end
 
--- The edit distance; 0 if the name begins with the word, at most 1 if one contains the other, the less the longer it
--- is. Leading dashes are ignored in both.
+-- The edit distance; 0 if the name begins with the word; at most 1 if one contains the other, and smaller for a longer
+-- match. Leading dashes are ignored in both.
 local function distance(word, name)
   word, name = bare(word), bare(name)
   if #word >= 3 and name:sub(1, #word) == word then return 0 end

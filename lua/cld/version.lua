@@ -1,5 +1,5 @@
---- The lines of `cldlua --version` below the first: how this was built, which parts exist, and where they are. It
--- loads nothing: neither CUDA nor MPI, nor the libraries that load on first use.
+--- The lines of `cldlua --version` below the first: how this was built, which parts exist, and where they are. It loads
+-- no library: not CUDA, not MPI, and none of those that load on first use.
 local core = require "cld.core"
 
 local printable_line = core.text.printable_line
@@ -10,7 +10,7 @@ local function lua_folder()
   return folder and (folder:gsub("^%./", ""))
 end
 
--- The recipes: next to lua/ in a source tree, in share/cldlua once installed, and inside a rock.
+-- The recipes' folder: next to lua/ in a source tree, in share/cldlua once installed, or inside a rock.
 local function recipes_folder(lua)
   local rock = ("/lib/luarocks/rocks-5.4/cldlua/%s-1/recipes"):format(core.system.versions().cldlua)
   local places = {
@@ -30,8 +30,8 @@ local function plugin(with, path, missing)
   return ("%s; %s"):format(with or "of another build", path)
 end
 
---- version() -> list of lines, such as "libcurl      7.88.1, loaded on first use"; for a missing part the line says
--- what does not work without it.
+--- version() -> list of lines, such as "libcurl      7.88.1, loaded on first use"; the line of a missing part says what
+-- does not work without it.
 return function()
   local versions, built = core.system.versions(), core.system.built_with()
   local lua = lua_folder()

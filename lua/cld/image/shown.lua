@@ -1,4 +1,4 @@
---- Images in a terminal: which of its ways of showing one is taken, and the image's size then.
+--- Images in a terminal: chooses the best way that the terminal has to show one, and the size.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local letters = require "cld.letters"
@@ -7,10 +7,10 @@ local screen = core.screen
 local shown = {}
 
 local modes = { "kitty", "sixel", "blocks", "ascii" }
-local CELL = 8         -- pixels across a character, if the terminal does not say
-local LEAST = 160      -- pixels across; a smaller image is enlarged where pixels are small
-local MOST_TIMES = 8   -- as large at most
-local KITTY_PIECE = 4096 -- bytes of Base64 a command, which is the protocol's limit
+local CELL = 8         -- a character's width in pixels, if the terminal does not report it
+local LEAST = 160      -- pixels across; a smaller image is enlarged in modes with a screen's pixels
+local MOST_TIMES = 8   -- the largest factor by which an image is enlarged
+local KITTY_PIECE = 4096 -- bytes of Base64 in a command: the protocol's limit
 
 local function is_one_of(word, list)
   for _, one in ipairs(list) do
@@ -21,7 +21,7 @@ end
 
 local function variable(name) return os.getenv(name) or "" end
 
--- Kitty's protocol, by those who have it; tmux and screen between them and us let it not through.
+-- Whether the terminal is known to have Kitty's protocol. tmux and screen do not let it through.
 local function has_kitty()
   if variable "TMUX" ~= "" or variable "STY" ~= "" then return false end
   return variable "KITTY_WINDOW_ID" ~= "" or is_one_of(variable "TERM", { "xterm-kitty", "xterm-ghostty" })
@@ -33,8 +33,8 @@ local function colors()
   return (kind == "truecolor" or kind == "24bit" or variable "TERM":find "%-direct$") and 0 or 256
 end
 
---- mode() -> the way in which standard output shows images best: "kitty", "sixel", "blocks", "ascii" (a terminal
--- without colours, NO_COLOR, or a locale that is not UTF-8), or nil if it is no terminal.
+--- mode() -> the best way to show images on standard output: "kitty", "sixel", "blocks", "ascii" (a terminal without
+-- colours, NO_COLOR, or a locale that is not UTF-8), or nil if it is not a terminal.
 function shown.mode()
   if not screen.facts().terminal then return nil end
   if not core.system.terminal() or variable "NO_COLOR" ~= "" then return "ascii" end
@@ -42,14 +42,14 @@ function shown.mode()
   return screen.has_sixel() and "sixel" or letters.are_unicode() and "blocks" or "ascii"
 end
 
--- The image with this many pixels across, its height in proportion.
+-- The image resized to this many pixels across, with its height in proportion.
 local function scaled(image, width)
   local height = math.max(1, math.floor(image.shape[1] * width / image.shape[2] + 0.5))
   if width == image.shape[2] then return image end
   return core.image.resize(image, { height, width }, "bicubic")
 end
 
--- In pixels as small as a screen's: at most `columns` wide, and not tiny.
+-- The image for modes with a screen's pixels: at most `columns` characters wide, and not tiny.
 local function fitted(image, columns)
   local facts = screen.facts()
   local room = columns * (facts.pixels and facts.pixels // math.max(facts.columns, 1) or CELL)
@@ -58,7 +58,7 @@ local function fitted(image, columns)
   return scaled(image, math.max(1, math.min(width, room)))
 end
 
--- Kitty's graphics protocol: a PNG in pieces, of which all but the last say that more follows.
+-- Kitty's graphics protocol: a PNG in pieces, where each but the last says that more follows.
 local function kitty(image)
   local data = core.text.base64(core.picture.encode("png", image, 75))
   local parts = {}
@@ -70,7 +70,7 @@ local function kitty(image)
   return table.concat(parts) .. "\n"
 end
 
---- text(image, mode, columns) -> an image u8 (height, width, 3) as text for a terminal, at most so many characters
+--- text(image, mode, columns) -> an image u8 (height, width, 3) as text for a terminal, at most that many characters
 -- wide.
 function shown.text(image, mode, columns)
   if mode == "kitty" then return kitty(fitted(image, columns)) end
@@ -80,7 +80,7 @@ function shown.text(image, mode, columns)
   return screen.blocks(image, colors())
 end
 
---- show(name, image, {mode, width}): see cld.image.show, whose image is one already.
+--- show(name, image, {mode, width}): see cld.image.show. image is a single image already, u8 (height, width, 3).
 function shown.show(name, image, options)
   if options.mode ~= nil and not is_one_of(options.mode, modes) then
     caller.raise("%s: mode must be %s, got %s", name, '"' .. table.concat(modes, '", "') .. '"',
