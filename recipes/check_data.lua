@@ -80,7 +80,7 @@ local function tell_classes(set)
   for _, class in ipairs(list) do row("", ("%7d  %s"):format(class.count, class.name)) end
 end
 
--- How many images there are of each kind worth mentioning.
+-- How many images there are of each kind that can matter to a user.
 local function tell_kinds(figures)
   local words = {}
   for _, name in ipairs { "JPEG", "PNG", "PPM", "gray", "CMYK", "with alpha", "of 16 bits", "EXIF says turned" } do
@@ -101,7 +101,7 @@ end
 
 -- ---- a part -----------------------------------------------------------------
 
--- digest -> the first image with it, its {part, row} as one integer; and the further images, by digest.
+-- digest -> the first image with it, as one integer that stands for {part, row}; digest -> a list of the other images.
 local first_of, others_of, parts = {}, {}, nil
 local rows = 1 << 40
 
@@ -116,7 +116,7 @@ local function note_digest(part_number, item)
   end
 end
 
--- The set, or nil, and the problems found. If the folders make no sense, it is checked as a plain folder of files.
+-- The set, or nil, and the problems found. A folder without a valid layout is checked as a plain folder of files.
 local function open(part)
   local problems = {}
   local ok, set = pcall(cld.data.parts.open, part, { problems = problems })

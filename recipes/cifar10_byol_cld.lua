@@ -21,7 +21,7 @@ local task = cld.run.task {
     if opt.augment == "base" then sets.views = { cld.augment.base(given), cld.augment.base(given) } end
     return sets
   end,
-  network = cld.models.from_options,                           -- called with opt and {projector =, branches =}
+  network = cld.models.from_options,                           -- is called with opt and {projector =, branches =}
 }
 
 local opt = cld.options {
@@ -50,7 +50,7 @@ local function encoder(...)                                    -- trunk, project
 end
 local predictor = cld.nn.projector(opt.projection_dim, opt.hidden, opt.projection_dim):to(opt.device)
 local net       = encoder("instance", opt.lambda > 0 and "group" or nil)
-local target    = encoder "instance"                           -- net's average over time
+local target    = encoder "instance"                           -- a moving average of net
 cld.optim.ema(target, net, 0)                                  -- starts as a copy
 local optimizer = cld.optim.from_options(cld.nn.module_list(net, predictor), opt)
 local groups    = cld.losses.cld_settings(opt)
@@ -85,7 +85,7 @@ local step = cld.graph(function(views, rate, momentum)
     optimizer:add(loss, part.count / images, { last = part.last })
     told:add(values, z, part.count)
   end
-  local made = optimizer:finish { lr = rate, grad_norm = true } -- 0 if a loss is not finite: nothing changes then
+  local made = optimizer:finish { lr = rate, grad_norm = true } -- 0 if a loss was not finite: then nothing changes
   cld.optim.ema(target, net, momentum, made)
   return told:means { grad_norm = optimizer.grad_norm }
 end, { enabled = opt.graph, device = opt.device })

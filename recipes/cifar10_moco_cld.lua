@@ -39,7 +39,7 @@ local loader = cld.data.loader {
   seed = opt.seed, workers = opt.workers, device = opt.device, dtype = "auto",
 }
 local net    = cld.models.from_options(opt):to(opt.device)
-local keys   = cld.models.from_options(opt):to(opt.device)  -- the momentum encoder: net's average over time
+local keys   = cld.models.from_options(opt):to(opt.device)  -- the momentum encoder: a moving average of net
 keys:load_state_dict(net:state_dict())
 local queue  = cld.losses.moco_queue {
   size = opt.queue, dim = opt.low_dim, temperature = opt.moco_t, device = opt.device,
@@ -58,7 +58,7 @@ local step = cld.graph(function(views, rate)
     means.cld, means.group_accuracy, means.empty_groups = cld.losses.cld(g[1], g[2], groups)
     loss = loss + opt.lambda * means.cld
   end
-  local made = sgd:step(loss, { lr = rate, grad_norm = true }) -- 0 if the loss is not finite: nothing changes then
+  local made = sgd:step(loss, { lr = rate, grad_norm = true }) -- 0 if the loss was not finite: then nothing changes
   cld.optim.ema(keys, net, opt.moco_m, made)
   queue:enqueue(k, made)
   means.grad_norm = sgd.grad_norm

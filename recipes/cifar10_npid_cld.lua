@@ -46,7 +46,7 @@ local groups  = cld.losses.cld_settings(opt)
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
--- A training step: computes the loss from two views of the images and passes it to `learn`.
+-- Makes a training step, which computes the loss from two views of the images and passes it to `learn`.
 local function stepper(learn)
   return cld.graph(function(views, index, rate)
     local f, g = net:each(views)                            -- features of both views, for the bank and the groups
@@ -68,7 +68,7 @@ end)
 local fill_step  = stepper(function(loss)                   -- updates the bank's rows, not the network
   sgd:zero_grad()
   loss:backward()
-  bank:reset_normalizer()                                   -- so that it is computed from the filled bank
+  bank:reset_normalizer()                                   -- it must be computed from the filled bank
 end)
 
 run:describe { test_view = sets.test_view, layer = "instance" }

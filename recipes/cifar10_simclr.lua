@@ -1,8 +1,9 @@
 --- SimCLR on CIFAR-10 (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML
 -- 2020); --lambda 0.25 adds CLD (Wang, Liu and Yu, CVPR 2021). These settings follow the command that SimCLR's code
 -- gives for CIFAR-10: ResNet-18, 1000 epochs of batch 512, LARS at a rate of 1 per 256 images with 10 epochs of
--- warm-up, decay 1e-4, jitter of strength 0.5, no blur, temperature 0.5; they report a linear top-1 of about 91. Ours
--- are the projector's layers (cld.nn.projector), the normalisation of images, keeping the last, smaller batch, and CLD.
+-- warm-up, decay 1e-4, jitter of strength 0.5, no blur, temperature 0.5; they report a linear top-1 of about 91. Our
+-- own are the projector's layers (cld.nn.projector), the normalisation of images, keeping the last, smaller batch, and
+-- CLD.
 --
 --   cldlua recipes/cifar10_simclr.lua --data ./data
 local cld = require "cld"

@@ -1,5 +1,5 @@
---- The network of a checkpoint of any recipe, or of published weights, as a file for PyTorch, torchvision, detectron2,
--- NumPy or ONNX; and the command that reads it.
+--- Writes the network of a checkpoint of any recipe, or of published weights, as a file for PyTorch, torchvision,
+-- detectron2, NumPy or ONNX, and prints the command that reads it.
 --
 --   cldlua recipes/export.lua --checkpoint runs/NAME --out encoder.pth
 --   cldlua recipes/export.lua --checkpoint runs/NAME --out encoder.onnx --layer instance

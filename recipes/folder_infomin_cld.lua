@@ -1,7 +1,7 @@
 --- InfoMin + CLD on a folder of images of your own: folder_npid_cld.lua's data, imagenet_infomin_cld.lua's method. The
 -- settings are ours; nothing is published for such data. Blocks are smaller than a batch, so that a query cannot find
--- its key by the batch statistics. There are half as many groups as images in a block, so that groups have more than
--- one image (--clusters). The size of the patches follows --size: 64 pixels at 224, 9 at 32. RandAugment and blur leave
+-- its key by the batch statistics. There are half as many groups as images in a block (--clusters), so that groups have
+-- more than one image. The size of the patches follows --size: 64 pixels at 224, 9 at 32. RandAugment and blur leave
 -- little of such small views: --augment base has neither.
 --
 --   cldlua recipes/folder_infomin_cld.lua --data ~/photos

@@ -1,7 +1,7 @@
 --- MoCo v2 + CLD on a folder of images of your own: folder_npid_cld.lua's data, imagenet_mocov2_cld.lua's method. The
 -- settings are ours; nothing is published for such data. Blocks are smaller than a batch, so that a query cannot find
--- its key by the batch statistics. There are half as many groups as images in a block, so that groups have more than
--- one image (--clusters).
+-- its key by the batch statistics. There are half as many groups as images in a block (--clusters), so that groups have
+-- more than one image.
 --
 --   cldlua recipes/folder_mocov2_cld.lua --data ~/photos
 --   cldlua recipes/folder_mocov2_cld.lua --data ~/icons --size 32 --small

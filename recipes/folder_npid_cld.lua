@@ -1,5 +1,6 @@
---- NPID + CLD on a folder of images of your own: class folders, plain files, or train/ and test/ or val/ inside. With
--- classes, kNN accuracy after every epoch. The settings are ours; nothing is published for such data.
+--- NPID + CLD on a folder of images of your own: class folders, plain files, or train/ and test/ or val/ inside. If
+-- there are classes, it prints the kNN accuracy after every epoch. The settings are ours; nothing is published for such
+-- data.
 --
 --   cldlua recipes/folder_npid_cld.lua --data ~/photos --size 224
 local cld = require "cld"

@@ -1,8 +1,8 @@
 --- InfoMin + CLD on ImageNet (Wang, Liu and Yu, CVPR 2021; InfoMin: Tian et al., NeurIPS 2020). The defaults are the
--- published settings: 100 epochs of batch 512. With them a linear classifier (linear.lua --protocol infomin) reaches
--- the authors' top-1 of 70.1, and 71.5 with --epochs 200, if keys are enqueued twice per step (--double-enqueue), as in
--- the authors' code. InfoMin itself, 67.4 after 100 epochs on eight GPUs with 32 images each: --lambda 0 --queries 1
--- --batch-size 256 --block 32 --lr 0.03 --head mlp.
+-- published settings: 100 epochs of batch 512. The authors report a top-1 of 70.1 for a linear classifier (linear.lua
+-- --protocol infomin), and 71.5 after 200 epochs (--epochs 200); their code enqueues the keys twice per step
+-- (--double-enqueue). For InfoMin itself, with 67.4 after 100 epochs on eight GPUs with 32 images each, use --lambda 0
+-- --queries 1 --batch-size 256 --block 32 --lr 0.03 --head mlp.
 --
 --   cldlua recipes/imagenet_infomin_cld.lua --data /imagenet [--accumulate 4]    -- less memory, the same result
 local cld = require "cld"
@@ -35,7 +35,7 @@ local run    = cld.run(opt)
 cld.options.check_infomin(opt)
 local sets   = task.sets(opt)
 cld.options.check_moco_v2_images(opt, #sets.train)
-local views  = {}                                              -- the query views of an image, its key's, its patches
+local views  = {}                                              -- of an image: the queries', the key's, the patches
 for v = 1, opt.queries + 1 do views[v] = sets.views end
 if opt.jigsaw then views[#views + 1] = sets.patches end
 local loader = cld.data.loader {
@@ -49,7 +49,7 @@ local net    = cld.models[opt.arch] {
   layout = "infomin", head = opt.head, dim = opt.dim, width = opt.width, small = opt.small, jigsaw = opt.jigsaw,
   branches = opt.lambda > 0 and { "instance", "group" } or { "instance" },
 }:to(opt.device)
-local keys   = net:clone()                                     -- the momentum encoder: net's average over time
+local keys   = net:clone()                                     -- the momentum encoder: a moving average of net
 local infomin = cld.losses.infomin { queue = queue, beta = opt.beta, double_enqueue = opt.double_enqueue }
 local groups  = cld.losses.cld_settings(opt)
 local sgd     = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
@@ -91,7 +91,7 @@ local step = cld.graph(function(batch, rate)
     sgd:add(loss, part.count / #key, { last = part.last })
     told:add(values, features, part.count)
   end
-  local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 if a loss is not finite: nothing changes then
+  local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 if a loss was not finite: then nothing changes
   cld.optim.ema(keys, net, opt.moco_m, made)                   -- after the step; MoCo v2 does this before it
   return told:means { grad_norm = sgd.grad_norm }
 end, { enabled = opt.graph, device = opt.device })

@@ -1,6 +1,7 @@
 --- MoCo v2 + CLD on ImageNet (Wang, Liu and Yu, CVPR 2021; MoCo v2: Chen et al., 2020). The defaults are the published
--- settings: 200 epochs of batch 512. The authors report a top-1 of 70.0 for a linear classifier. MoCo v2 itself, 67.5
--- on eight GPUs with 32 images each: --lambda 0 --queries 1 --batch-size 256 --block 32 --lr 0.03 --head mlp.
+-- settings: 200 epochs of batch 512. The authors report a top-1 of 70.0 for a linear classifier. For MoCo v2 itself,
+-- with 67.5 on eight GPUs with 32 images each, use --lambda 0 --queries 1 --batch-size 256 --block 32 --lr 0.03 --head
+-- mlp.
 --
 --   cldlua recipes/imagenet_mocov2_cld.lua --data /imagenet [--accumulate 4]     -- less memory, the same result
 local cld = require "cld"
@@ -32,7 +33,7 @@ local run    = cld.run(opt)
 cld.options.check_moco_v2(opt)
 local sets   = task.sets(opt)
 cld.options.check_moco_v2_images(opt, #sets.train)
-local loader = cld.data.loader {                               -- the query views of an image, and its key's
+local loader = cld.data.loader {                               -- views of an image: the queries', then the key's
   sets.train, batch_size = opt.batch_size, views = opt.queries + 1, augment = sets.views, seed = opt.seed,
   drop_last = opt.last == "drop", workers = opt.workers, device = opt.device, dtype = "auto", block = opt.block,
 }
@@ -43,7 +44,7 @@ local net    = cld.models[opt.arch] {
   head = opt.head, dim = opt.dim, width = opt.width, small = opt.small,
   branches = opt.lambda > 0 and { "instance", "group" } or { "instance" },
 }:to(opt.device)
-local keys   = net:clone()                                     -- the momentum encoder: net's average over time
+local keys   = net:clone()                                     -- the momentum encoder: a moving average of net
 local groups  = cld.losses.cld_settings(opt)
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
@@ -56,7 +57,7 @@ local function encode(views, part)
   return rows, q, g
 end
 
--- Their loss, the values to log, and the features.
+-- The loss of these blocks, the values to log, and the queries' features.
 local function losses(key, rows, q, g)
   local instance = queue:loss(q[1], key[rows])
   if q[2] then instance = (instance + queue:loss(q[2], key[rows])) / 2 end
@@ -80,7 +81,7 @@ local step = cld.graph(function(views, rate)
     sgd:add(loss, part.count / #key, { last = part.last })
     told:add(values, features, part.count)
   end
-  local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 if a loss is not finite: nothing changes then
+  local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 if a loss was not finite: then nothing changes
   queue:enqueue(key, made)
   return told:means { grad_norm = sgd.grad_norm }
 end, { enabled = opt.graph, device = opt.device })

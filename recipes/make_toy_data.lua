@@ -34,8 +34,8 @@ local SIDE = 32
 local function uniform(low, high) return low + (high - low) * random() end
 
 -- ---- the textures -----------------------------------------------------------
--- Each returns a function of a position, counted in repetitions of the texture: the share of the second colour there,
--- from 0 to 1. The centre of the image lies at (x0, y0).
+-- Each returns a function of a position, measured in repetitions of the texture: the share of the second colour there,
+-- from 0 to 1. The centre of the image is at (x0, y0).
 
 local function wave(x) return 0.5 + 0.5 * sin(2 * pi * x) end
 local function step(x) return x > 0 and 1 or 0 end
@@ -48,7 +48,7 @@ local textures = {
     return function(x, y) return wave((x + sense * y) * 0.7071) end
   end },
   { "checks", function() return function(x, y) return step(sin(1.4 * pi * x) * sin(1.4 * pi * y)) end end },
-  { "lattice", function() -- thin lines both ways
+  { "lattice", function() -- thin lines in both directions
     return function(x, y) return step(math.max(cos(2 * pi * x), cos(2 * pi * y)) - 0.75) end
   end },
   { "dots", function()
@@ -95,14 +95,14 @@ local textures = {
 local function rgb(hue, saturation, value)
   local colour = {}
   for c = 1, 3 do
-    local distance = abs((hue * 6 + 8 - 2 * c) % 6 - 3) -- from the hue opposite to this primary
+    local distance = abs((hue * 6 + 8 - 2 * c) % 6 - 3) -- from the hue opposite this primary colour
     colour[c] = value * (1 - saturation * (1 - math.max(0, math.min(1, distance - 1))))
   end
   return colour
 end
 
--- A light and a dark colour of one hue, in either role. Hue jitter changes the hue arbitrarily, so colour does not tell
--- images apart: the texture must.
+-- A light and a dark colour of one hue; either may be the first. Hue jitter changes the hue arbitrarily, so images
+-- cannot be told apart by colour, only by texture.
 local function colours()
   local hue, middle = random(), uniform(0.5, 0.6)
   local light = rgb(hue, opt.saturation, middle + opt.contrast / 2)
@@ -111,7 +111,7 @@ local function colours()
   return dark, light
 end
 
--- The sum of four uniforms: close enough to a normal, without a logarithm.
+-- The sum of four uniform numbers: close enough to a normal distribution, without a logarithm.
 local function noise() return opt.noise * 1.7320508 * (random() + random() + random() + random() - 2) end
 
 -- Three planes, each a list of height * width levels. A larger image shows the same scene as a 32 x 32 one.
@@ -157,7 +157,7 @@ local function batch(count)
 end
 
 local function write_cifar()
-  writer.folder(opt.out, opt.layout) -- fails before the work if it cannot be made
+  writer.folder(opt.out, opt.layout) -- fails before the work starts if the folder cannot be made
   local names = {}
   for i, texture in ipairs(textures) do names[i] = texture[1] end
   local train, test = batch(opt.train), batch(opt.test)
@@ -191,7 +191,7 @@ local function write_files()
   end
   for _, split in ipairs(splits) do
     for i = 1, split[2] do
-      local texture = textures[(i - 1) % #textures + 1] -- no class is empty
+      local texture = textures[(i - 1) % #textures + 1] -- in turn, so that no class is empty
       write_file(("%s/%s/%05d"):format(split[1], texture[1], i), texture[2])
     end
   end

@@ -1,4 +1,4 @@
---- Packs a folder of images into one file that loads faster, or one each for train/, test/ and val/ in it: a tar of
+--- Packs a folder of images into one file that loads faster, or into one each for train/, test/ and val/: a tar of
 -- JPEGs no larger than training needs, or a pair of .npy files with pixels of one size. Both are standard formats.
 --
 --   cldlua recipes/pack.lua --data photos --out small                  small-train.tar, small-val.tar
@@ -107,7 +107,7 @@ local function npy_header(count)
   return "\x93NUMPY\1\0" .. string.pack("<I2", room) .. text .. (" "):rep(room - 1 - #text) .. "\n"
 end
 
--- The images are moved into place last: if they are there, so is the rest.
+-- The images are moved into place last: if they are there, the other files are too.
 local function write_npy(set, files, each)
   local images <close> = user_error.call(cld.io.writer, files.images)
   local labels = {}

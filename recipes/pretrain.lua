@@ -3,7 +3,7 @@
 -- torchvision. The rules are one table in lua/cld/pretrain.lua.
 --
 --   cldlua recipes/pretrain.lua --data ~/photos                  -- at most a night; --minutes 30 for less
---   cldlua recipes/pretrain.lua --data ~/photos --resume         -- goes on
+--   cldlua recipes/pretrain.lua --data ~/photos --resume         -- continues
 --
 -- Options override the choices: --size 96, --epochs 50, or any other option of the recipe that is run
 -- (folder_npid_cld.lua, folder_mocov2_cld.lua or folder_byol_cld.lua).
@@ -17,12 +17,12 @@ local own = {
   { "linear-epochs", 20, "of the linear classifier at the end; 0: none", min = 0, max = 1000, integer = true },
 }
 
-local encoder = {} -- of the encoder's options those that every method has
+local encoder = {} -- the encoder's options that every method has
 for _, declaration in ipairs(cld.options.resnet) do
   if declaration[1] == "arch" or declaration[1] == "width" then encoder[#encoder + 1] = declaration end
 end
 
--- The options that the choice depends on. The recipe that is run reads the whole command line.
+-- The options that the choices depend on. The chosen recipe reads the whole command line.
 local asked, given = cld.options.peek {
   about = "self-supervised training on a folder of images, without choices to make: of the options below, and all"
     .. " others of the recipe that it takes, those that matter and are not given are chosen",

@@ -1,19 +1,19 @@
 --- Makes a report of runs: report.html, one self-contained file that shows their curves, their settings and what they
 -- learned. Several runs are shown side by side. A run writes its own report when it ends; this makes one of any run,
--- including one that is still running or was stopped. Without --out it does not replace a report that shows more, as
--- when the images are no longer there.
+-- including one that is still running or was stopped. Without --out it does not replace a report that shows more, for
+-- example if the images are no longer there.
 --
 --   cldlua recipes/report.lua runs/NAME                                  # runs/NAME/report.html
 --   cldlua recipes/report.lua runs/a runs/b --out compared.html
 --   cldlua recipes/report.lua runs/NAME --data /elsewhere/photos         # if the images have moved
 --
--- The images are looked for where the run found them; a relative path is one in the folder in which it was started.
+-- It looks for the images where the run found them; a relative path starts at the folder in which the run was started.
 local cld = require "cld"
 local say = require "cld.say"
 local subject = require "cld.eval.subject"
 local user_error = require "cld.user_error"
 
-local images = {} -- where they are: the options of recipes that evaluate a checkpoint, here the run's own
+local images = {} -- the options of recipes that evaluate a checkpoint, which say where the images are
 for _, option in ipairs(cld.options.checkpoint) do
   if option[1] ~= "checkpoint" then images[#images + 1] = option end
 end
@@ -39,7 +39,7 @@ if cld.io.exists(opt.out) == "folder" then
 end
 local device = subject.set_up(opt)
 
--- Further runs get less, so that the file stays small enough to send around.
+-- The second and later runs get less, so that the file stays small enough to send around.
 local function limits(number)
   if number == 1 then return { points = opt.points, memory = opt.memory } end
   return { points = math.min(opt.points, 1500), memory = opt.memory, bytes = 3 << 19 } -- 1.5 MB of thumbnails

@@ -5,7 +5,7 @@
 --   cldlua recipes/select.lua runs/*
 --   cldlua recipes/select.lua runs/a runs/b --epoch 50 --by effective_rank
 --
--- How well each order agreed with kNN, measured: recipes/README.md.
+-- recipes/README.md has measurements of how well each order agreed with kNN.
 local cld = require "cld"
 local say = require "cld.say"
 local selection = require "cld.eval.selection"

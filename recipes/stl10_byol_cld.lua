@@ -1,5 +1,5 @@
---- BYOL + CLD on STL-10 at 96 pixels: stl10_npid_cld.lua's data, cifar10_byol_cld.lua's method. From 64 pixels on
--- BYOL's views are blurred. The settings are ours; nothing is published for them.
+--- BYOL + CLD on STL-10 at 96 pixels: stl10_npid_cld.lua's data, cifar10_byol_cld.lua's method. BYOL's views are
+-- blurred from 64 pixels on. The settings are ours; nothing is published for them.
 --
 --   cldlua recipes/stl10_byol_cld.lua --data ./data --split train+unlabeled
 local cld = require "cld"

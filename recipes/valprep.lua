@@ -17,7 +17,7 @@ local opt = cld.options {
 }
 cld.dist.first_only()
 
--- ---- which image goes where -------------------------------------------------
+-- ---- each image's class -----------------------------------------------------
 
 -- A list of { name, wnid }, in order.
 local function from_devkit(path)
@@ -59,7 +59,7 @@ if (opt.devkit == "") == (opt.list == "") then
 end
 local plan = opt.devkit ~= "" and from_devkit(opt.devkit) or from_list(opt.list)
 
--- ---- what is where ----------------------------------------------------------
+-- ---- the files as they are --------------------------------------------------
 
 -- The names in a folder as keys; none if there is no such folder.
 local function names_in(folder)

@@ -1,11 +1,11 @@
---- Shows a run's curves in the terminal and redraws them while it goes on. With several runs, each has a line in every
+--- Shows a run's curves in the terminal and redraws them while it trains. With several runs, each has a line in every
 -- plot.
 --
 --   cldlua recipes/watch.lua runs/NAME
 --   cldlua recipes/watch.lua runs/a runs/b --only loss,top1 --once
 --
--- It only reads the runs' logs. It ends when they end, or on Ctrl-C. If a run stops without an end, because it was
--- killed for example, it says what resumes the run.
+-- It only reads the runs' logs. It ends when they end, or on Ctrl-C. If a run stops without ending, for example because
+-- it was killed, it says how to resume the run.
 local cld = require "cld"
 local drawn = require "cld.redrawn"
 local say = require "cld.say"

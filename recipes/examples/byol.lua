@@ -1,5 +1,5 @@
 --- BYOL (Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020) on CIFAR-10 with your own target network, predictor
--- and moving average: everything that a method with two networks needs.
+-- and moving average: all that a method with two networks needs.
 --
 --   cldlua recipes/examples/byol.lua --data ./data
 local cld = require "cld"
@@ -29,7 +29,7 @@ function Branch:forward(images) return self.projector(self.encoder(images)) end
 
 local run    = cld.run(opt)
 local sets   = cld.data.splits(opt)
-local of     = cld.augment.statistics.cifar                 -- the images' mean and deviation
+local of     = cld.augment.statistics.cifar                 -- the images' mean and standard deviation
 local loader = cld.data.loader {
   sets.train, batch_size = opt.batch_size, seed = opt.seed, workers = opt.workers, device = opt.device, dtype = "auto",
   views = { cld.augment.byol_1 { size = 32, mean = of.mean, std = of.std },
@@ -42,7 +42,7 @@ local adamw     = cld.optim.adamw(nn.module_list(online, predictor), { weight_de
 local lr        = cld.schedule.cosine { base = opt.lr, steps_per_epoch = #loader, epochs = opt.epochs }
 local function tau(step) return 1 - (1 - opt.tau) * (math.cos(math.pi * step / opt.epochs / #loader) + 1) / 2 end
 
--- target = keep * target + (1 - keep) * online. In a captured step keep is a tensor, which lerp_ reads on the device.
+-- target = keep * target + (1 - keep) * online. In a captured step, keep is a tensor: lerp_ reads it on the device.
 local function follow(keep)
   local _ <close> = cld.no_grad()
   local source = online:parameters()
@@ -60,7 +60,7 @@ local step = cld.graph(function(views, rate, keep)
   return { loss = loss, grad_norm = adamw.grad_norm }
 end, { enabled = opt.graph, device = opt.device })
 
-run:describe { layer = "features" }                         -- what kNN compares
+run:describe { layer = "features" }                         -- the layer that kNN compares
 for epoch in run:epochs { net = online, predictor = predictor, target = target, adamw = adamw, loader = loader } do
   for batch in loader:epoch(epoch) do
     run:track(step(batch.views, lr(run.step), tau(run.step)), { lr = lr(run.step) })

@@ -13,7 +13,7 @@ function AdamW.new(net, settings)
   return self
 end
 
---- A step from the loss. lr is a tensor in a captured step, and the step count always is: nothing is read back.
+--- A step from the loss. In a captured step lr is a tensor; the step count always is. So nothing is read back.
 function AdamW:step(loss, lr)
   local beta1, beta2 = table.unpack(self.settings.betas)
   for _, p in ipairs(self.params) do p.grad = nil end
@@ -25,7 +25,7 @@ function AdamW:step(loss, lr)
   for i, p in ipairs(self.params) do
     local m, v = self.first[i]:lerp_(p.grad, 1 - beta1), self.second[i]
     v:mul_(beta2):addcmul_(p.grad, p.grad, 1 - beta2)
-    local below <close> = v:sqrt()                          -- <close>: frees its memory for the next at once
+    local below <close> = v:sqrt()                          -- <close> frees its memory at once, for the next one
     p:mul_(1 - lr * self.settings.weight_decay):addcdiv_(m, below:div_(root):add_(self.settings.eps), size)
   end
   return cld.optim.clip_grad_norm(self.params, math.huge)   -- clips nothing; the norm is for the log

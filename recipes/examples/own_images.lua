@@ -17,8 +17,8 @@ local opt = cld.options {
 }
 
 local SIZE = 32 -- of the views, in pixels
--- Image i, u8 (height, width, 3), and its class from 0, the same on every call. Images may be of any size. A reader for
--- a file format that cld.data does not know, or one that reads a table, looks the same.
+-- Image i, u8 (height, width, 3), and its class from 0, the same on every call. Images may have any size. A reader for
+-- a file format that cld.data does not know, or for a table of images, would look the same.
 local function draw(i)
   local side, label, x, y = 40, i % 2, 12 + i * 7 % 17, 12 + i * 5 % 17
   local image = cld.full({ side, side, 3 }, 30 + i * 31 % 60, "u8")

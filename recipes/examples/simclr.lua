@@ -27,7 +27,7 @@ local net    = cld.models.resnet18 { small = true, width = opt.width, branches =
 local adamw  = cld.optim.adamw(net, { weight_decay = opt.weight_decay })
 local lr     = cld.schedule.cosine { base = opt.lr, steps_per_epoch = #loader, epochs = opt.epochs }
 
--- NT-Xent, equation 1: each of the 2 n views must find the other view of its image among all views but itself.
+-- NT-Xent, equation 1: each of the 2 n views must find the other view of its image among all other views.
 local function nt_xent(z1, z2)
   local n, device = #z1, z1.device
   local z       = cld.cat { z1, z2 }:normalize()
@@ -47,7 +47,7 @@ local step = cld.graph(function(views, rate)
   return means
 end, { enabled = opt.graph, device = opt.device })
 
-run:describe { layer = "features" }                         -- kNN compares what the head sees
+run:describe { layer = "features" }                         -- kNN compares the head's input
 for epoch in run:epochs { net = net, adamw = adamw, loader = loader } do
   for batch in loader:epoch(epoch) do
     local rate = lr(run.step)
