@@ -48,7 +48,7 @@ local models = {}
 --- {name = function(settings) -> net} for every name that cld.models[name] finds.
 models.constructors = setmetatable({}, { __index = function() return nil end }) -- a registry: not closed
 
-local users = {} -- {name = the file that registered it} by models.define
+local users = {} -- {name = the file that called models.define for it}
 local by_name = {} -- all constructors, for cld.models[name]
 
 -- Fills in the defaults. Without a table of defaults any setting is accepted.

@@ -72,7 +72,7 @@ local function each_tensor(value, visit, depth)
   return known
 end
 
--- Value is held by something that outlives the call: no frame closes the tensors in it.
+-- For a value that something holds beyond the call: no frame closes the tensors in it.
 local function keep(frame, value)
   local function release(tensor)
     local one = frame
