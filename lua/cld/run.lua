@@ -1,7 +1,7 @@
 --- A training run: its folder, log, progress, checkpoints, and how it resumes.
 --
 --   local run = cld.run(opt)                                          -- opt of cld.options{..., cld.options.training}
---   run:describe { test_view = view, layer = "instance" }             -- for whoever takes up its checkpoint later
+--   run:describe { test_view = view, layer = "instance" }             -- for later users of its checkpoint
 --   for epoch in run:epochs { net = net, sgd = sgd, loader = loader } do
 --     for batch in loader:epoch(epoch) do
 --       local rate = lr(run.step)                                     -- run.step counts all steps from 0
@@ -127,7 +127,7 @@ end
 
 --- cld.run.load(path[, declarations]) -> {path =, options =, position =, description =, states = {name = {name =
 -- tensor}}, unread =}: the content of a checkpoint, or of the checkpoint in a run's folder. The declarations, as
--- cld.options takes them, are of the options that the caller needs: the checkpoint's must fit them. Use
+-- cld.options takes them, are those of the options that the caller needs: the checkpoint's options must fit them. Use
 -- cld.models.load to get the network.
 run.load = checkpoint.load
 
@@ -139,13 +139,13 @@ local Run = class.new "cld.run"
 
 -- ---- starting ---------------------------------------------------------------
 
--- Takes over what the folder holds; returns a list of the settings that the user changed.
+-- Continues from the folder's checkpoint; returns a list of the settings that the user changed.
 local function continue(self)
   local held, path = self.claim.held, self.folder .. "/options.json"
   local stored = dist.shared(function()
     record.check_recipe(held, self.folder)
     if held:exists(self.claim.file) then self.loaded = checkpoint.load(self.checkpoint) end
-    if held:where() ~= self.folder then -- the checkpoint is read by its path: was that ours?
+    if held:where() ~= self.folder then -- the checkpoint was read by its path: is it ours?
       user_error.raise("the run folder '%s' was moved, removed or replaced while it was read", self.folder)
     end
     return { options = not self.loaded and record.read_options(held, path) or nil }
@@ -298,7 +298,7 @@ function Run:epochs(objects)
   if dist.rank == 0 then self.board = board.open(self) end
   self.logged, self.resumed_at = system.clock(), system.clock()
   self.of_ranks = not dist.alone and ranks.new(self.line.waited) or nil
-  system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
+  system.catch_signals { interrupt = not in_session() } -- in a session Ctrl-C raises an error, as everywhere
   extract.on_batch = function() self:heed_signal_in_evaluation(self:agree {}) end
   extract.on_not_finite = function(problem) self:end_diverged(problem) end
   data_loader.on_signal = function(loader) self:heed_signal_while_waiting(loader) end
@@ -349,7 +349,7 @@ end
 -- ---- what the ranks agree on -------------------------------------------------
 
 --- run:agree{report = boolean} -> {signal = number or nil, report = boolean}: the same on all ranks: whether any rank
--- has a signal, or is to print. A single process knows at once; several ranks know at the next call.
+-- has received a signal or has to print. A single process knows at once; several ranks know at the next call.
 function Run.agree(_, wishes)
   local _, number = system.interrupted()
   local signal, report = dist.agree(number or 0, wishes.report and 1 or 0)
@@ -358,7 +358,7 @@ end
 
 -- ---- steps, scores ----------------------------------------------------------
 
--- "instance 9.1  lr 0.03  skipped 2": means, what holds now, and steps that were not made.
+-- "instance 9.1  lr 0.03  skipped 2": means, current values, and the number of skipped steps.
 local function shown(self, means, skipped)
   local text = progress.values(means)
   if next(self.now) then text = text .. "  " .. progress.values(self.now) end
@@ -396,7 +396,7 @@ end
 
 function Run:elapsed() return self.seconds + system.clock() - self.resumed_at end
 
--- The ranks exchange their choices of convolutions where they meet: from here on all use the same.
+-- The ranks exchange their choices of convolution algorithms: from here on all use the same.
 function Run:exchange_plans()
   plans_of_job.exchange(rawget(self.opt, "device"))
   self.has_exchanged = true
@@ -415,7 +415,7 @@ function Run:track(values, now)
   if not self.has_exchanged then self:exchange_plans() end
   local agreed = self:agree { report = self.line:step(self.shape.batch_size and images or 0) and dist.rank == 0 }
   if self.step_in_epoch == self.steps_per_epoch then
-    self:report_epoch() -- before the evaluation, whose time is not the epoch's
+    self:report_epoch() -- before the evaluation, whose time does not count
   elseif agreed.report then
     self:report_progress()
   end
@@ -444,7 +444,7 @@ function Run:report_epoch()
   self:check_divergence(self.is_whole and self.line.epoch_steps or nil)
 end
 
--- Ends a diverged run, with its last good checkpoint. `steps`: if that many steps were all skipped.
+-- Ends a run that has diverged; its last good checkpoint stays. `steps`: the number of steps, if all were skipped.
 function Run:check_divergence(steps)
   local problem = self.watch:problem(self.states, steps)
   if problem then self:end_diverged(problem) end
@@ -490,7 +490,7 @@ function Run:diagnose(values)
   if rank and rank ~= rank then self:end_diverged "features of the training images are not finite" end
 end
 
---- run:evaluate(net, {train =, views =, test =, memory =, test_view =}): at an epoch's end: the evaluation that
+--- run:evaluate(net, {train =, views =, test =, memory =, test_view =}): at an epoch's end, the evaluation that
 -- cld.options.knn, workers and block ask for. Figures without labels (run/evaluation.lua) go to run:diagnose: the
 -- effective rank of the pooled features of training images; with the training's `views` also nmi, alignment and
 -- uniformity. With `test` the accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; its layer is
@@ -516,7 +516,7 @@ function Run:is_best_kept()
   return dist.shared(function() return { self.best and self.best.epoch == self.epochs_done or false } end)[1]
 end
 
--- Names the checkpoint of an epoch's end once more. The checkpoint itself is safe even if that fails.
+-- Gives the checkpoint of an epoch's end its further names (run/kept.lua). The checkpoint itself is safe even if that fails.
 local function keep(self)
   local ok, message = pcall(kept.after, self.held, self.epochs_done, self.best and self.best.epoch,
     settings.get(self.opt, "keep_checkpoints"), self.kept_epoch)
@@ -564,14 +564,14 @@ function Run:heed_signal_in_evaluation(agreed)
 end
 
 -- The training's own loader waits between two steps, all of which run:track has counted. With several ranks, each
--- waits alone and they react when they meet.
+-- waits on its own, and they react at their next exchange.
 function Run:heed_signal_while_waiting(loader)
   if not dist.alone then return end
   local agreed = self:agree {}
   if rawequal(loader, self.loader) then self:heed_signal(agreed) else self:heed_signal_in_evaluation(agreed) end
 end
 
--- The loop was left by a break or a return after a signal. In the middle of an epoch its last checkpoint stays: the
+-- The loop was left by a break or a return after a signal. In the middle of an epoch no checkpoint is written: the
 -- optimizer may have made a step that run:track has not counted.
 function Run:heed_signal_at_break()
   if self.is_leaving then return end
@@ -590,7 +590,7 @@ function Run:leave(number)
   local where = position.describe(self)
   local then_what = self.epochs_done >= total(self) and "the run is complete (recipes/report.lua makes its report)"
     or ("--resume %s continues"):format(self:where())
-  system.catch_signals() -- to the very end: a closed pipe must not change the status
+  system.catch_signals() -- until the very end: a closed pipe must not change the status
   self.line:print(("interrupted (SIG%s) after %s; %s"):format(name, where, then_what))
   core.dist.leave()
   os.exit(128 + number, true)

@@ -5,8 +5,8 @@
 -- The log is authoritative. A resumed session makes TensorBoard discard all scalars of the folder (SessionLog.START at
 -- step 1, runtime/io/event.proto) and rewrites them from the log, without lines that the resumed run repeats
 -- (history.lua) and with steps as they are counted now. So no step appears twice, even after kill -9 or with another
--- batch size, and none is missing if an earlier session ran without --tensorboard. The images belong to step 0 and
--- stay.
+-- batch size, and none is missing if an earlier session ran without --tensorboard. The images belong to step 0 and are
+-- kept.
 local core = require "cld.core"
 local history = require "cld.run.history"
 local image = require "cld.image"
@@ -15,7 +15,7 @@ local user_error = require "cld.user_error"
 
 local board = {}
 
-local IMAGES, VIEWS, MOST_PROGRAMS = 6, 5, 8 -- on a page, of each image, pages
+local IMAGES, VIEWS, MOST_PROGRAMS = 6, 5, 8 -- images on a page, views of each image, pages
 
 local Board = {}
 Board.__index = Board

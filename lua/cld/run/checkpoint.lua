@@ -1,7 +1,7 @@
 --- Checkpoints: the state of named objects in one safetensors file. The tensor `conv1.weight` of the object `net` is
 -- stored as "net.conv1.weight". Everything else is JSON in the metadata: "options", "position" (epoch, step, random
 -- numbers, best score), and "description" (run/description.lua). An object is anything with state_dict() -> {name =
--- tensor} and load_state_dict(state); checkpoint.object makes one of plain tensors.
+-- tensor} and load_state_dict(state); checkpoint.object makes one from plain tensors.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local described = require "cld.models.description"
@@ -21,8 +21,8 @@ local function has_state(value)
   return ok and method ~= nil
 end
 
---- `value` if it has a state_dict; an object if it is a tensor (whose state is {value = tensor}) or a table
--- {name = tensor}: restored in place. Nil for anything else.
+--- `value` itself if it has a state_dict. For a tensor (with the state {value = tensor}) or a table {name = tensor}, an
+-- object that restores it in place. Nil for anything else.
 function checkpoint.object(value)
   if has_state(value) then return value end
   local own = core.tensor.is_tensor(value) and { value = value } or value
@@ -36,7 +36,7 @@ function checkpoint.object(value)
   }
 end
 
---- save(folder that is held, name of the file, {name = object}, {key = JSON-able value})
+--- save(handle of the run's folder, file name, {name = object}, {key = JSON-able value})
 function checkpoint.save(held, file, objects, facts)
   local tensors, metadata = {}, { format = "cldlua checkpoint 1" }
   for prefix, object in pairs(objects) do
@@ -57,7 +57,7 @@ local function is_count(value) return math.type(value) == "integer" and value >=
 local function is_number(value) return type(value) == "number" end
 local function is_amount(value) return is_number(value) and value >= 0 and value < math.huge end
 
--- What a position must say, in the order in which it is checked.
+-- The fields of a position and their checks, in this order.
 local position_fields = {
   { "epoch", is_count }, { "step", is_amount }, { "step_in_epoch", is_amount }, { "seen", position.is_seen },
   { "seconds", function(value) return is_number(value) and value >= 0 end },
@@ -71,7 +71,7 @@ local position_fields = {
   { "order", function(value) return value == nil or type(value) == "table" end },
 }
 
--- The metadata's entry `key`, a table.
+-- The table in the metadata's entry `key`.
 local function decode(path, metadata, key)
   local ok, value = pcall(json.decode, metadata[key])
   if not ok then user_error.check_memory(path, value) end
@@ -80,12 +80,12 @@ local function decode(path, metadata, key)
   return value
 end
 
---- The checkpoint file for a path, which is that of a checkpoint or of its run's folder.
+--- The path of the checkpoint file, from its own path or that of its run's folder.
 function checkpoint.file(path)
   return core.io.exists(path) == "folder" and path .. "/" .. folder.checkpoint or path
 end
 
---- Whether the metadata of a file are those of a run's checkpoint.
+--- Whether a file's metadata is that of a run's checkpoint.
 function checkpoint.is_ours(metadata)
   return metadata.format == "cldlua checkpoint 1" and metadata.options ~= nil and metadata.position ~= nil
 end
@@ -164,7 +164,7 @@ local function described_in(loaded)
   return all
 end
 
--- What does not fit, or nil.
+-- Restores an object. Returns what does not fit, or nil.
 local function restore_object(loaded, name, object)
   local ok, message = pcall(object.load_state_dict, object, loaded.states[name] or {})
   if ok then return nil end
@@ -177,7 +177,7 @@ end
 local function difference(theirs, object)
   local known, own = pcall(described.of, object)
   if not known or not own then return nil end
-  local same = { constructor = own.constructor, settings = {} } -- the settings that theirs lists
+  local same = { constructor = own.constructor, settings = {} } -- only the settings that theirs lists
   for name in pairs(theirs.settings) do same.settings[name] = own.settings[name] end
   if described.text(same) == described.text(theirs) then return nil end
   return ("a %s here, a %s in it"):format(described.text(own), described.text(theirs))

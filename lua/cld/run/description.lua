@@ -25,7 +25,7 @@ local function check_knn(name, knn)
   return knn
 end
 
---- What run:describe was given, checked and plain.
+--- The fields given to run:describe, checked, as plain values.
 function description.fields(given)
   local name = "run:describe"
   caller.require_fields(name, given, { "test_view", "layer", "knn", "source" })
@@ -42,7 +42,7 @@ function description.fields(given)
   }
 end
 
--- How each network is made. Warns if a network's tensors have changed, since its constructor cannot rebuild it then.
+-- How each network is made. Warns if a network's tensors have changed: its constructor then cannot rebuild it.
 local function models_of(objects)
   local found = {}
   for _, name in ipairs(sorted_keys(objects)) do
@@ -73,7 +73,7 @@ local function working_folder()
 end
 
 --- of(objects of run:epochs, what `fields` returned or nil, opt) -> the description. If the recipe gave no knn, it is
--- that of opt (cld.options.knn).
+-- taken from opt (cld.options.knn).
 function description.of(objects, fields, opt)
   fields = fields or {}
   local k, temperature = rawget(opt, "knn_k"), rawget(opt, "knn_t")

@@ -11,7 +11,7 @@ local function skipped(object)
   return ok and math.type(count) == "integer" and count or nil
 end
 
---- Those of {name = object} that count skipped steps: they answer `.skipped` with an integer.
+--- Those of {name = object} that count skipped steps: objects whose `.skipped` is an integer.
 function divergence.counters(objects)
   local counters = {}
   for _, object in pairs(objects) do

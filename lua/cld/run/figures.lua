@@ -27,7 +27,7 @@ function figures.check(what, values)
   end
 end
 
---- The same, as numbers. Waits for tensors on a device.
+--- The same values as numbers. Waits for tensors on a device.
 function figures.numbers(what, values)
   figures.check(what, values)
   local numbers = {}
@@ -48,7 +48,7 @@ function figures.main_score(scores)
   return name, scores[name]
 end
 
---- format:format(value); a NaN has no sign.
+--- format:format(value), but a NaN is printed without a sign.
 function figures.text(format, value)
   return (format:format(value):gsub("%-nan", "nan"))
 end

@@ -15,7 +15,7 @@ local folder = {}
 --- The file that a run resumes from.
 folder.checkpoint = "checkpoint.safetensors"
 
---- That of the epoch with the best score (kept.lua).
+--- The checkpoint of the epoch with the best score (kept.lua).
 folder.best = "best.safetensors"
 
 --- epoch_of(name of a file) -> the epoch whose checkpoint has that name (kept.lua), or nil.
@@ -39,7 +39,7 @@ end
 --- The recipe's path: that of the script that was started, or nil if there is none.
 function folder.recipe() return arg and arg[-1] and arg[0] or nil end
 
--- The recipe's name: its path without folder and ending.
+-- The recipe's name: its path without folder and extension.
 local function recipe_name()
   local script = folder.recipe()
   local name = script and script:match "[^/]*$":gsub("%.lua$", "")

@@ -2,7 +2,7 @@
 -- recipes/select.lua, reports, recipes/watch.lua and TensorBoard.
 --
 --   local history = require "cld.run.history"
---   local run, why = history.read "runs/NAME"       -- nil and why not, if that is no run's folder
+--   local run, why = history.read "runs/NAME"       -- nil and the reason if it is not a run's folder
 --   for name, curve in pairs(run.curves) do         -- curve[i] = {epoch = 1.5, step = 300, seconds = 61, value = 0.3}
 --     print(name, curve[#curve].value)
 --   end
@@ -19,8 +19,8 @@ local function decoded(text)
   return ok and type(value) == "table" and value or nil
 end
 
--- The text of a file in the folder; or nil and, if it cannot be read, why. Nil for anything else, such as a pipe, which
--- would be waited for.
+-- The text of a file in the folder; or nil and, if it cannot be read, why. Nil for anything but a file: reading from a
+-- pipe could wait forever.
 local function read(folder, name)
   local path = folder .. "/" .. name
   if core.io.exists(path) ~= "file" then return nil end
@@ -83,8 +83,8 @@ function history.each_value(event, f)
   if event.skipped ~= 0 then tell("skipped", event.skipped, "now") end
 end
 
---- walk(events, f): f(event, epoch, steps_per_epoch) for each. epoch is how many were done then, with a fraction inside
--- of one if steps_per_epoch, that of the session, is in the log.
+--- walk(events, f): f(event, epoch, steps_per_epoch) for each. epoch is how many were done then, with a fraction within
+-- an epoch if the session's steps_per_epoch is in the log.
 function history.walk(events, f)
   local steps_per_epoch
   for _, event in ipairs(events) do
@@ -98,7 +98,7 @@ function history.walk(events, f)
 end
 
 --- curves(events) -> {name = {{epoch =, step =, seconds =, value =}, ...}}: `epoch` is how many were done, with a
--- fraction inside of one if `steps_per_epoch` is in the log. Means are taken over the epoch so far. If both the steps
+-- fraction within an epoch if `steps_per_epoch` is in the log. Means are taken over the epoch so far. If both the steps
 -- and the evaluation at the end of an epoch log a name, for different images or in another mode, it becomes two curves:
 -- that of the evaluation is NAME_evaluated.
 function history.curves(events)
@@ -130,8 +130,8 @@ local function logged_state(events)
   return last and last.event == "interrupted" and "interrupted" or "unfinished"
 end
 
--- A run holds its folder while it is going. One that does not, before and after its log was read, and has logged no
--- end, was killed or ended by an error.
+-- A run holds its folder while it is going. If the folder is not held, before and after its log is read, and the log
+-- has no end, the run was killed or ended by an error.
 local function state(events, folder, was_in_use)
   local logged = logged_state(events)
   if logged ~= "unfinished" or was_in_use == nil then return logged end
@@ -144,12 +144,12 @@ local function name_of(folder)
   return path:match "[^/]*$"
 end
 
-local MOST_SECONDS = 1e10 -- that a run is believed to have taken: three hundred years
+local MOST_SECONDS = 1e10 -- the longest time of a run that is believed: three hundred years
 
 --- read(folder) -> {path, name, recipe, options, facts (versions.json), events, curves, epochs_done, state, best =
 -- {epoch, name, value} or nil, seconds}; or nil and why not. A run without steps has no curves. The state is "ended",
--- "interrupted" (by a signal), "running", "stopped" (killed, or ended by an error), or "unfinished" if it is one of the
--- last two and that cannot be told.
+-- "interrupted" (by a signal), "running", "stopped" (killed, or ended by an error), or "unfinished" if it is unknown
+-- which of the last two it is.
 function history.read(folder)
   folder = folder:gsub("(.)/+$", "%1")
   local was_in_use = core.io.in_use(folder) -- before the log is read

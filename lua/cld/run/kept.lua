@@ -26,7 +26,7 @@ local function name(epoch) return ("checkpoint-%d.safetensors"):format(epoch) en
 local function keep(held, file, as) user_error.call(held.keep, held, file, as) end
 local function remove(held, file) user_error.call(held.remove, held, file) end
 
--- The epochs of those in the folder, ascending.
+-- The epochs whose checkpoints are in the folder, ascending.
 local function epochs_in(held)
   local epochs = {}
   for _, file in ipairs(user_error.call(held.list, held)) do
@@ -57,7 +57,7 @@ local function settle_best(held, best, here)
   return true
 end
 
--- Removes all but the last `count` of the epochs' checkpoints up to `epoch`; all of these stay if count is 0.
+-- Of the checkpoints of epochs up to `epoch`, removes all but the last `count`, or none if count is 0.
 local function prune(held, epoch, count)
   local epochs = {}
   for _, other in ipairs(epochs_in(held)) do

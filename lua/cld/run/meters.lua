@@ -27,7 +27,7 @@ local function scaled(value, factor)
   return value * factor
 end
 
---- values: {name = tensor of one element, or number}; share: that of a full batch, default 1.
+--- values: {name = tensor of one element, or number}; share: the batch's size as a share of a full one, default 1.
 function Meters:track(values, share)
   local _ <close> = no_grad()
   if not dist.alone then share = (share or 1) * core.dist.weight() end

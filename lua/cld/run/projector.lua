@@ -9,7 +9,7 @@ local projector = {}
 
 local MOST_ROWS, AT_ONCE = 1000, 100 -- images, evenly spread over a set; images per forward pass
 
--- The readable images, unchanged: {u8 (height, width, 3), ...}, and their rows from 1.
+-- The images that can be read, unchanged: {u8 (height, width, 3), ...}, and their rows from 1.
 local function pictures_of(set)
   local pictures, rows = {}, {}
   local count = math.min(#set, MOST_ROWS)

@@ -33,7 +33,7 @@ end
 --- Starts measuring.
 function Watch:begin() self.start, self.data, self.count = clock(), self.waited(), core.dist.counted() end
 
---- told(steps) -> what this rank spent on collectives per step, over so many steps since begin, for the log.
+--- told(steps) -> what this rank spent on collectives per step, for the log; `steps`: how many it made since begin.
 function Watch:told(steps)
   local now = core.dist.counted()
   steps = math.max(steps, 1)
@@ -49,7 +49,7 @@ local function line(of, steps)
     of.host, of.seconds / steps, own / steps, of.data / steps, of.others / steps), own + of.data
 end
 
---- lines(steps) -> a line for each rank, over so many steps since begin, and one that names the slowest. Every rank
+--- lines(steps) -> a line for each rank about the steps since begin, and one that names the slowest rank. Every rank
 -- must call it.
 function Watch:lines(steps)
   local own = json.encode {

@@ -15,7 +15,7 @@ local defaults = {
   threads = 0, device = "cpu", print_ranks = false, timeout = 600, report = true, tensorboard = false,
 }
 
--- These say which run is meant, and are not its settings.
+-- These options only say which run is meant: they are not among its settings.
 local addresses = { runs = true, name = true, resume = true }
 
 --- opt's value, or the default.
@@ -25,12 +25,12 @@ function settings.get(opt, name)
   return value
 end
 
--- threads: replaces 0 by the number that it stands for.
+-- threads: replaces 0 with the number that it stands for.
 local function resolve_threads(opt)
   if settings.get(opt, "threads") == 0 then opt.threads = system.get_num_threads() end
 end
 
--- With another number of ranks, each has another share of a machine.
+-- With a different number of ranks, each gets a different share of a machine.
 local function adopt_threads(where, opt, stored, ranks)
   local details = options.details(opt)
   local given = details and details.given.threads or settings.get(opt, "threads") > 0
@@ -60,7 +60,7 @@ local function adoptable(where, opt, stored)
   return by_field
 end
 
--- A path of a run that was started in that folder, or nil: another one if it is relative and something is there.
+-- The path option of a run that was started in the folder started_in: a relative path is looked up there first.
 local function path_from(started_in, path)
   if type(path) ~= "string" or path == "" or path:find "^/" then return path end
   if type(started_in) ~= "string" or started_in == core.io.working_folder() then return path end
@@ -68,10 +68,10 @@ local function path_from(started_in, path)
   return core.io.exists(whole) and whole or path
 end
 
---- adopt(where, opt, stored[, ranks = 1[, started_in]]): a resumed run keeps the settings that it was started with
--- (`stored`, from the file `where`, of a job of so many ranks, in the folder started_in), except those that the user
--- gives again. Returns a list of these, as text. A setting that is declared as fixed (cld.options) cannot be given
--- again.
+--- adopt(where, opt, stored[, ranks = 1[, started_in]]): a resumed run keeps the settings that it was started with,
+-- except those that the user gives again. Returns a list of the latter, as text. A setting that is declared as fixed
+-- (cld.options) cannot be given again. `stored`: the settings in the file `where`; ranks and started_in: the number of
+-- ranks and the folder that the run was started with.
 function settings.adopt(where, opt, stored, ranks, started_in)
   adopt_threads(where, opt, stored, ranks or 1)
   local changed, by_field = {}, adoptable(where, opt, stored)

@@ -18,7 +18,7 @@ local first = {
   "top1", "loss", "instance", "cld", "jigsaw", "effective_rank", "grad_norm", "lr", "images_per_second", "data_wait",
 }
 
--- A plot beside others takes at least this many columns, one alone LEAST_PLOT, and each LEAST_HEIGHT rows (cld.plot).
+-- The least columns of a plot beside others; one alone takes at least LEAST_PLOT, and all LEAST_HEIGHT rows (cld.plot).
 local LEAST_WIDTH, LEAST_PLOT, LEAST_HEIGHT = 38, 24, 8
 
 -- ---- runs ---------------------------------------------------------------------------
@@ -57,7 +57,7 @@ function watched.renew(list)
   return is_new
 end
 
---- are_over(list) -> whether every run has ended or stopped. One that was killed counts as still running where its
+--- are_over(list) -> whether every run has ended or stopped. One that was killed counts as still running if its
 -- folder's lock cannot tell (cld.io.in_use).
 function watched.are_over(list)
   for _, one in ipairs(list) do
@@ -67,7 +67,7 @@ function watched.are_over(list)
   return true
 end
 
---- stopped(list) -> a list of lines: for each run that stopped without an end, where that was and what resumes it.
+--- stopped(list) -> a list of lines: for each run that stopped before its end, how far it got and what resumes it.
 function watched.stopped(list)
   local lines = {}
   for _, one in ipairs(list) do
@@ -140,7 +140,7 @@ local function ordered(list)
   return names
 end
 
--- The curves named by --only that exist so far. The user's error for a name that no run has, if there are other curves.
+-- The curves named by --only that exist so far. If there are curves, a name that no run has is the user's error.
 local function chosen(list, only)
   local names, all = {}, ordered(list)
   if not only:find "[^,%s]" then
@@ -261,8 +261,8 @@ local function headers(list, width, room)
 end
 
 --- text(list, {width =, height =, is_limit =, only = "" or names separated by commas, color =}) -> the runs' curves as
--- text of so many columns, and of so many rows: at most, if is_limit is true, else if those suffice. Where there is no
--- room for a plot, the curves' last values are shown.
+-- text of so many columns and rows. It has more rows if it needs them, unless is_limit is true. If there is no room
+-- for a plot, the curves' last values are shown.
 function watched.text(list, options)
   local _ <close> = core.text.c_locale()
   local width, is_limit = options.width, options.is_limit
