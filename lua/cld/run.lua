@@ -516,7 +516,7 @@ function Run:is_best_kept()
   return dist.shared(function() return { self.best and self.best.epoch == self.epochs_done or false } end)[1]
 end
 
--- Gives the checkpoint of an epoch's end its further names (run/kept.lua). The checkpoint itself is safe even if that fails.
+-- Gives the checkpoint of an epoch's end its further names (run/kept.lua). If that fails, the checkpoint is still safe.
 local function keep(self)
   local ok, message = pcall(kept.after, self.held, self.epochs_done, self.best and self.best.epoch,
     settings.get(self.opt, "keep_checkpoints"), self.kept_epoch)
