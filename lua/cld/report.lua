@@ -29,7 +29,7 @@ local parts = {
   { "confusion", "The confusion could not be counted", confusion.of },
 }
 
--- The views' pages are pictures of their own.
+-- The pages of views have pictures of their own.
 local function views_of(one, number, pictures)
   local made = one:part("The views could not be made", views.of)
   for i, view in ipairs(made or {}) do
@@ -122,8 +122,8 @@ local function check_replaced(path, text)
 end
 
 --- write(path, list of what of_folder or of_run returned[, {keep = true}]) -> the file's size in bytes. An existing
--- file is replaced only when the new one is complete. keep: a report that shows more of the same runs is not replaced;
--- the user's error says so.
+-- file is replaced only when the new one is complete. keep: it is the user's error if the existing
+-- report shows more of the same runs.
 function report.write(path, list, options)
   if type(path) ~= "string" then caller.raise("report.write: expected a path, got %s", caller.shown(path)) end
   caller.check_fields("report.write", options, { "keep" })

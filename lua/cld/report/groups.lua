@@ -6,14 +6,14 @@ local create, losses = core.tensor, core.losses
 
 local groups = {}
 
-groups.usual = 32       -- groups, if the run has none
+groups.usual = 32       -- the number of groups if the run has none
 groups.iterations = 10
-groups.pictured = 12    -- of the largest groups
-groups.pictures = 8     -- images of each
+groups.pictured = 12    -- so many of the largest groups have pictures
+groups.pictures = 8     -- so many in each
 
 local ROWS_EACH = 8 -- images per group, at least
 
--- (net, images) -> the features of its group branch; nil if it has none.
+-- (net, images) -> the features of the net's group branch; nil if it has none.
 local function group_branch(net)
   local branches = type(net) == "table" and type(net.branches) == "table" and net.branches or {}
   for place, name in ipairs(branches) do

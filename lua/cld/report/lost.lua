@@ -1,5 +1,5 @@
 --- What a new report lacks that an older one of the same runs shows, as when the images are no longer where they were.
--- Both are read as the files that they are: their data is the JSON in them (page.lua).
+-- Both are read from their HTML files, which hold their data as JSON (page.lua).
 local json = require "cld.json"
 
 -- {field of a run's data, what a reader calls it}, in page order.
@@ -8,7 +8,8 @@ local parts = {
   { "confusion", "confusion" },
 }
 
--- The runs of a report by name; one alone by "", since its folder may have been renamed. None if the text is no report.
+-- The runs of a report by name; a single run by "", since its folder may have been renamed. Empty if the text is not a
+-- report.
 local function runs_of(text)
   local stored = text:match '<script type="application/json" id="data">(.-)</script>'
   local ok, data = pcall(json.decode, stored or "")
@@ -21,8 +22,8 @@ end
 
 local function has(run, field) return type(run[field]) == "table" and next(run[field]) ~= nil end
 
---- lost(text of an older report, text of a new one) -> a list of the parts, such as "map", that the older one shows of
--- a run which is in both, and the new one does not.
+--- lost(text of an older report, text of a new one) -> a list of the parts, such as "map", that the older one shows
+-- for a run that is in both, and the new one does not.
 return function(old, new)
   local were, are, list = runs_of(old), runs_of(new), {}
   for _, part in ipairs(parts) do

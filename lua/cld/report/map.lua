@@ -8,7 +8,7 @@ local map = {}
 
 map.perplexity = 30
 map.iterations = 1000
-map.fewest = 12 -- points for a map
+map.fewest = 12 -- a map needs so many points
 
 local TRIAL = 2000 -- points of the trial that estimates the time
 local TRIAL_STEPS = 25
@@ -55,7 +55,7 @@ function map.affordable(features, seconds)
 end
 
 --- of(material) -> {slots, labels, predicted (lists with an entry per point), pca = {x, y}, tsne = {x, y, kl,
--- perplexity}, of = the number of images available}; nil if there are no features, or of too few images.
+-- perplexity}, of = the number of images available}; nil if there are no features, or too few.
 function map.of(material)
   if not material:can_see() then return nil end
   local asked = material:queries()

@@ -38,7 +38,7 @@ function Material:note(text)
   self.notes[#self.notes + 1] = text
 end
 
---- A part of the report, or nil with a note if it cannot be made. An interruption still raises an error.
+--- A part of the report; if it cannot be made, nil and a note. An interruption still raises an error.
 function Material:part(what, make)
   sample.check_signals()
   local ok, value = pcall(make, self)
@@ -76,7 +76,7 @@ function Material:features(set, count, branch, share)
   })
 end
 
--- A value that is made once; a failure is reported once.
+-- A value that is made at its first use; a failure is reported once.
 local function once(self, name, make)
   if self.made[name] == nil then self.made[name] = make() or false end
   return self.made[name] or nil
@@ -123,14 +123,14 @@ local function has_labels(of, classes)
   return true
 end
 
---- predictions() -> a list with kNN's class of each query, from 0; nil if images have no classes, or there are no test
--- images. k, T and the layer are the run's.
+--- predictions() -> a list with kNN's class of each query, from 0; nil if the images have no classes or there are no
+-- test images. k, T and the layer are the run's.
 function Material:predictions()
   return once(self, "predictions", function()
     local classes = self:classes()
     local asked, memory = self:queries(), self:memory()
     if not asked or not memory or asked == memory or not has_labels(memory, classes) then return nil end
-    if asked.predicted then return asked.predicted end -- the run's own
+    if asked.predicted then return asked.predicted end -- the run has them
     local labels = create.tensor(memory.labels, "i64"):to(memory.features.device)
     local scores <close> = neighbours.scores("report", memory.features, labels, asked.features, {
       k = math.min(self.knn.k or 200, #memory.rows), temperature = self.knn.temperature, classes = classes,
@@ -168,7 +168,7 @@ function material.of_run(run, seconds)
   if not told then user_error.raise("%s", why) end
   local seen, loader, opt = run.seen or {}, run.loader, run.opt
   local set = type(loader) == "table" and rawget(loader, "dataset") or nil
-  if set and dataset.learns_labels(set) then set = nil end -- all of it would be read for them
+  if set and dataset.learns_labels(set) then set = nil end -- the whole set would be read for its labels
   local sets = seen.sets or set and { train = set } or nil
   local net = seen.net or network_of(run.states)
   return new {
@@ -202,15 +202,15 @@ local function take_up(self, opt)
   if seen then self.view = view else self:note(tostring(view)) end
 end
 
--- A run's folder, and the name of a checkpoint in it or nil, of the path of either.
+-- From the path of a run's folder or of a checkpoint: the run's folder, and the checkpoint's name or nil.
 local function parts_of(path)
   if not path:find "%.safetensors$" or core.io.exists(path) ~= "file" then return path, nil end
   local parent, name = path:match "^(.*)/([^/]*)$"
   return parent or ".", name or path
 end
 
---- of_folder(path[, {device, data, dataset, classes, size, require, workers, limits}]) -> of any run, by its folder or
--- checkpoint, of which the pictures are then made: the user's error if it is none.
+--- of_folder(path[, {device, data, dataset, classes, size, require, workers, limits}]) -> of any run, from the path of
+-- its folder or of one of its checkpoints, which is then used for the pictures. It is the user's error if it is neither.
 function material.of_folder(path, options)
   options = options or {}
   local parent, file = parts_of(path)

@@ -37,7 +37,7 @@ local function nearest_of(similarities, index, own, count)
 end
 
 --- of(material) -> {layer, memory = images, queries = {{slot, label, predicted, neighbours = {{slot, label,
--- similarity}}}}}: labels from 0, -1 or nil if there is none; nil if there are no features.
+-- similarity}}}}}: labels from 0, -1 or nil if there is none. nil if there are no features.
 function neighbours.of(material)
   if not material:can_see() then return nil end
   local asked, memory = material:queries(), material:memory()

@@ -70,7 +70,7 @@ local function page_of(found, columns, count)
 end
 
 --- sprite{bytes = at most so many, workers, deadline} -> {bytes = u8 (n), a JPEG, columns, count, missing = list of
--- slots that hold no picture}; nil if there is no picture at all. If there is not enough room, it holds the first ones.
+-- slots without a picture}; nil if there is no picture at all. If there is not enough room, it holds the first ones.
 function Pictures:sprite(options)
   if #self.list == 0 then return nil end
   local found = read(self, options)

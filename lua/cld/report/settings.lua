@@ -5,7 +5,7 @@ local sorted_keys = require "cld.sorted_keys"
 
 local settings = {}
 
--- These say which run is meant and do not affect the training.
+-- These options only say which run is meant: they do not affect the training.
 local addresses = { name = true, runs = true, resume = true, report = true }
 
 local function text_of(value)
@@ -50,7 +50,7 @@ local states = {
   stopped = "stopped without an end: killed, or an error", unfinished = "unfinished: it goes on, or was killed",
 }
 
--- t.a.b for field(t, "a", "b"), whatever they are.
+-- field(t, "a", "b") is t.a.b, or nil if t or t.a is not a table.
 local function field(t, ...)
   for _, name in ipairs { ... } do
     if type(t) ~= "table" then return nil end

@@ -1,4 +1,4 @@
-// The confusion matrix: of few classes a table of numbers, of many a picture of it, and the pairs that are confused most.
+// The confusion matrix: a table of numbers for few classes, a picture for many; and the pairs that are confused most.
 
 const mostCells = 30;
 

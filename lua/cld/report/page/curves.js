@@ -1,4 +1,5 @@
-// A panel for each name that was logged, all runs in it; what the pointer is at is read out, by keyboard too.
+// A panel for each name that was logged, with the curves of all runs. The values at the pointer are shown, also by
+// keyboard.
 
 const curveState = { x: "epoch", log: false, hidden: new Set() };
 const panelHeight = 180;
@@ -127,7 +128,7 @@ class Panel {
     }).filter((x) => x).join(", ");
   }
 
-  // Reads out the points nearest to a place of the screen.
+  // Shows the values of the points nearest to a place on the screen.
   point(clientX, clientY) {
     if (!this.scale) return;
     const frame = this.plot.getBoundingClientRect();

@@ -1,5 +1,5 @@
-// What all parts of the page share: elements, numbers, colours, axes, thumbnails, the read-out under the pointer. Text
-// out of the data only ever becomes text nodes.
+// What all parts of the page share: elements, numbers, colours, axes, thumbnails, the tooltip under the pointer. Text
+// from the data only ever becomes text nodes.
 
 const report = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
@@ -72,9 +72,9 @@ function logTicks(low, high) {
 const colours = 8;
 const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = (i) => `var(--c${i % colours})`;
-const dashes = ["", "7 4", "2 4", "9 3 2 3"]; // of lines that have a colour in common
+const dashes = ["", "7 4", "2 4", "9 3 2 3"]; // for lines of the same colour
 
-// Classes beyond the eighth have the same colours in other shapes.
+// Classes beyond the eighth repeat the colours, with other shapes.
 const shapes = ["circle", "ring", "triangle", "cross", "diamond"];
 const shapeOf = (label) => shapes[Math.floor(label / colours) % shapes.length];
 
@@ -122,7 +122,7 @@ function pictureName(run, slot) {
   return list(pictures.name)[slot] || `${list(pictures.sets)[pictures.set[slot]]}, image ${pictures.row[slot]}`;
 }
 
-// ---- the read-out -------------------------------------------------------------------------------
+// ---- the tooltip --------------------------------------------------------------------------------
 
 const tip = byId("tip");
 
@@ -142,7 +142,7 @@ const hideTip = () => { tip.hidden = true; };
 
 // ---- switches -----------------------------------------------------------------------------------
 
-// A row of choices of which one holds; changed(value) is called when another does.
+// A row of choices, one of which is selected; changed(value) is called when the selection changes.
 function segments(legend, name, choices, chosen, changed) {
   return el("fieldset", {}, el("legend", {}, legend), el("div", { class: "segments" }, choices.map(([value, shown]) =>
     el("label", {}, el("input", { type: "radio", name, value, checked: value === chosen, onchange: () => changed(value) }),

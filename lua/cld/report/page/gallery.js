@@ -1,6 +1,6 @@
 // Views of each program, and the gallery of nearest neighbours.
 
-// The squares of a program's page, with air between them.
+// The squares of a program's page, with space between them.
 function viewsCanvas(program) {
   const scale = Math.max(1, Math.floor(128 / program.side)), cell = program.side * scale, gap = Math.round(cell / 16);
   const canvas = el("canvas", { width: program.columns * (cell + gap) - gap, height: program.images * (cell + gap) - gap, role: "img",

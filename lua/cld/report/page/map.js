@@ -117,7 +117,7 @@ class FeatureMap {
 
 let featureMap;
 
-// A mark as the map has it, for the legend.
+// A mark as on the map, for the legend.
 function markOf(ink, shape) {
   const canvas = el("canvas", { width: 28, height: 28, "aria-hidden": "true", style: { width: "14px", height: "14px" } });
   const context = canvas.getContext("2d");

@@ -1,4 +1,4 @@
-// The runs' facts and settings: of one run a list, of several a table whose rows that differ come first.
+// The runs' facts and settings: a list for one run, for several a table in which the rows that differ come first.
 
 const pairs = (items) => el("dl", { class: "pairs" }, items.map(([name, value]) =>
   el("div", {}, el("dt", {}, text(name)), el("dd", {}, text(value)))));
