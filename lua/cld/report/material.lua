@@ -210,7 +210,7 @@ local function parts_of(path)
 end
 
 --- of_folder(path[, {device, data, dataset, classes, size, require, workers, limits}]) -> of any run, from the path of
--- its folder or of one of its checkpoints, which is then used for the pictures. It is the user's error if it is neither.
+-- its folder or of one of its checkpoints, which is then used for the pictures. Any other path is the user's error.
 function material.of_folder(path, options)
   options = options or {}
   local parent, file = parts_of(path)
