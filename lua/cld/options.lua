@@ -23,9 +23,9 @@
 --   "numbers"    a text of different numbers, each within min, above and max: options.numbers(text), a list of floats;
 --                it may be empty if the default is
 --   "device"     a text such as "cuda:1"
---   "arguments"  the list of what stands on the command line beside the options: { "runs", {}, help, value = ... };
---                after "--" also what begins with a dash
---   "argument"   a text that stands there, and no other
+--   "arguments"  the list of positional arguments: { "runs", {}, help, value = ... }; after "--" they may begin with a
+--                dash
+--   "argument"   a single positional argument
 --
 -- opt is a plain table of values, except that reading a name that was not declared is an error.
 local core = require "cld.core"
@@ -73,8 +73,9 @@ options.integers, options.numbers = values.integers, values.numbers
 
 local pending = {} -- defaults for the next options{...}
 
---- cld.options.defaults{name = value}: other defaults for the next cld.options: for a recipe that is another one with
--- other settings. If a name is given twice the first counts: when recipes run each other, the outermost one decides.
+--- cld.options.defaults{name = value}: other defaults for the next cld.options: for a recipe that runs another one
+-- with different settings. If a name is given twice the first counts: when recipes run each other, the outermost one
+-- decides.
 function options.defaults(settings)
   for name, value in pairs(settings) do
     if pending[name] == nil then pending[name] = value end
@@ -93,7 +94,7 @@ end
 
 local function field_name(name) return (name:gsub("-", "_")) end
 
--- Declarations in order and by field, groups dissolved, options.defaults applied.
+-- The declarations as a flat list and by field, with options.defaults applied.
 local function collect(list, into)
   into = into or {}
   for i, entry in ipairs(list) do
@@ -105,7 +106,7 @@ local function collect(list, into)
     else
       local field = field_name(entry[1])
       if into[field] then caller.raise("options: '%s' is declared twice", entry[1]) end
-      local fault = not rawget(entry, "field") and values.fault(entry) -- options.check is given collected ones
+      local fault = not rawget(entry, "field") and values.fault(entry) -- unless checked before
       if fault then caller.raise("options: '%s': %s", entry[1], fault) end
       local declaration = setmetatable({ field = field, kind = values.kind(entry) }, { __index = entry })
       into[#into + 1], into[field] = declaration, declaration
@@ -126,8 +127,7 @@ local function checked(d, value)
 end
 
 --- cld.options.check(where, declarations, values): checks that stored options, of a checkpoint for example, are
--- present and fit their declarations; the user's error names the first that does not. where is the beginning of the
--- message.
+-- present and fit their declarations; the user's error names the first that does not. The message begins with `where`.
 function options.check(where, list, stored)
   local _ <close> = core.text.c_locale()
   for _, d in ipairs(collect(list)) do
@@ -165,7 +165,7 @@ local facts = setmetatable({}, { __mode = "k" })
 -- its declarations and the options that the user gave; nil for any other table.
 function options.details(opt) return facts[opt] end
 
--- Why an option has no effect while the other that it needs, `name`, has this value: "with --schedule cosine; it needs
+-- Why an option has no effect while `name`, the option that it needs, has this value: "with --schedule cosine; it needs
 -- --schedule step", "without --download".
 local function no_effect(name, value, needed)
   if type(value) == "boolean" then return (value and "with --" or "without --") .. name end
@@ -199,7 +199,7 @@ end
 
 --- cld.options.peek(spec[, arguments]) -> {field = value}, {field = true} of those that the command line gives: reads
 -- only the options of spec, as cld.options would, and ignores the rest of the command line. For a recipe that chooses
--- by some options which recipe to run, whose cld.options then reads them all. --help lists the options of spec;
+-- by some options which recipe to run; that recipe's cld.options then reads them all. --help lists the options of spec;
 -- spec.default_texts = {field = text} is what it says in place of a default that will not be used.
 function options.peek(spec, arguments)
   local _ <close> = core.text.c_locale()
@@ -221,7 +221,7 @@ end
 -- for the rest.
 setmetatable(options, { __call = function(_, spec, arguments)
   if options.refusal then user_error.raise("%s", options.refusal) end
-  local _ <close> = core.text.c_locale() -- --lr 0.5 is that in any
+  local _ <close> = core.text.c_locale() -- --lr 0.5 means the same in any locale
   local declarations, recipe = collect(further, collect(spec)), further.recipe
   further = {}
   apply_defaults(declarations)
@@ -243,7 +243,7 @@ setmetatable(options, { __call = function(_, spec, arguments)
   end
   setmetatable(opt, Options)
   facts[opt] = { declarations = declarations, given = given }
-  if not rawget(opt, "resume") then options.check_needs(opt) end -- else cld.run does, with the run's own
+  if not rawget(opt, "resume") then options.check_needs(opt) end -- else cld.run does, with the stored options
   return opt
 end })
 

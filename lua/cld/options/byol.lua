@@ -1,4 +1,4 @@
---- What the options of BYOL + CLD (the groups byol, micro_batches, cld and sgd) must agree on.
+--- Checks that the options of BYOL + CLD (the groups byol, micro_batches, cld and sgd) fit each other.
 local moco_v2 = require "cld.options.moco_v2"
 local nn = require "cld.nn"
 local user_error = require "cld.user_error"

@@ -23,7 +23,7 @@ end
 local placeholders = { integer = "<integer>", number = "<number>", optional = "<path>", integers = "<integers>",
   numbers = "<numbers>", device = "<device>" }
 
--- What stands for its value, or nil.
+-- The placeholder for its value in the help, or nil.
 local function placeholder(d)
   if d.kind == "boolean" then return nil end
   return d.choices and "{" .. table.concat(d.choices, ",") .. "}" or placeholders[d.kind] or "<text>"
@@ -35,7 +35,7 @@ function command_line.described(d)
   return "--" .. d[1] .. (value and " " .. value or ""), d[3] .. facts(d)
 end
 
--- The declaration of what stands beside the options, or nil, and whether that is a single word.
+-- The declaration of the positional arguments, or nil, and whether it takes a single word.
 local function others_of(declarations)
   for _, d in ipairs(declarations) do
     if values.is_beside(d) then return d, d.kind == "argument" end
@@ -106,14 +106,14 @@ local function flag_with_value(argument, by_name)
   user_error.raise("option '--%s': expected %s, got '%s'", name, values.expected(d), value)
 end
 
--- Raises for a value of option d that begins with one '-', which argparse would take for an option.
+-- Raises if a value of option d begins with a single '-': argparse would take it for an option.
 local function dashed_value(d, argument)
   if values.is_number(d) or d.kind == "numbers" then return end
   user_error.raise("option '--%s': the value '%s' begins with '-'; --%s=%s gives it", d[1], argument, d[1], argument)
 end
 
--- Rewrites the arguments so that argparse reads them as intended, or raises the user's error. What follows "--" is no
--- option, whatever it begins with.
+-- Rewrites the arguments so that argparse reads them as intended, or raises the user's error. Nothing after
+-- "--" is an option, whatever it begins with.
 local function prepare(arguments, declarations, recipe)
   local by_name, out, takes_others = {}, {}, false
   for _, d in ipairs(declarations) do
@@ -162,7 +162,7 @@ function command_line.only(declarations, arguments)
 end
 
 --- parse(about, declarations, arguments, program[, recipe]) -> {field = value as given}. recipe: the file that declares
--- the options, if another one was started.
+-- the options, if it is not the one that was started.
 function command_line.parse(about, declarations, arguments, program, recipe)
   local ok, result = build_parser(program, about, declarations):pparse(prepare(arguments, declarations, recipe))
   if not ok then

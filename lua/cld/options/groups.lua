@@ -143,7 +143,7 @@ groups.resnet = group {
 local size = { "size", 224, "height and width of a view, in pixels; half as many take a quarter of the time", min = 16,
   max = 3584, integer = true }
 
---- The views' size alone.
+--- Only the views' size.
 groups.view = group { size }
 
 --- Options that depend on the size of the images, for recipes on images other than CIFAR's: the views' size, and the

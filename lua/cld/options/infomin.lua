@@ -1,5 +1,5 @@
---- What the options of InfoMin + CLD (the groups resnet, infomin, blocks, cld and sgd) must agree on, once a run has
--- taken over those that it was started with.
+--- Checks that the options of InfoMin + CLD (the groups resnet, infomin, blocks, cld and sgd) fit each other. A resumed
+-- run calls this once it has its stored options.
 local moco_v2 = require "cld.options.moco_v2"
 local user_error = require "cld.user_error"
 

@@ -1,5 +1,5 @@
---- What the options of MoCo v2 + CLD (the groups resnet, moco_v2, blocks, cld and sgd) must agree on, once a run has
--- taken over those that it was started with.
+--- Checks that the options of MoCo v2 + CLD (the groups resnet, moco_v2, blocks, cld and sgd) fit each other. A resumed
+-- run calls these once it has its stored options.
 local nn = require "cld.nn"
 local resnet = require "cld.models.resnet"
 local say = require "cld.say"
@@ -27,7 +27,7 @@ function moco_v2.tell_of_clusters(opt, rows)
     rows < opt.batch_size and ", or --cld-rows batch," or ""))
 end
 
---- check_width(opt): that the encoder has enough channels.
+--- check_width(opt): checks that the encoder has enough channels.
 function moco_v2.check_width(opt)
   local least = resnet.least_width(opt.arch)
   if opt.width < least then
@@ -35,7 +35,7 @@ function moco_v2.check_width(opt)
   end
 end
 
---- check_queue(opt): that a batch's keys fit into the queue.
+--- check_queue(opt): checks that a batch's keys fit into the queue.
 function moco_v2.check_queue(opt)
   if opt.queue < opt.batch_size then
     user_error.raise("option '--queue': expected at least the %d of --batch-size, got %d", opt.batch_size, opt.queue)
@@ -62,7 +62,7 @@ function moco_v2.tell_of_queue(opt, count)
   end
 end
 
-local FEWEST_STEPS = 100 -- in a run that is meant to learn something
+local FEWEST_STEPS = 100 -- shorter runs are trials and get no notice
 
 -- A notice if the run is so short that a tenth or more of the key encoder's weights are still the initial ones.
 local function tell_of_momentum(opt, count)
@@ -73,7 +73,7 @@ local function tell_of_momentum(opt, count)
     .. " with --moco-m %.3g, 1 %%"):format(opt.moco_m, steps, 100 * rest, 0.01 ^ (1 / steps)))
 end
 
---- check_last(opt, count): that an epoch of so many images has a batch.
+--- check_last(opt, count): checks that an epoch of so many images has a batch.
 function moco_v2.check_last(opt, count)
   if rawget(opt, "last") == "drop" and opt.batch_size > count then
     user_error.raise("option '--batch-size': expected at most the %d training images, since --last drop leaves a"

@@ -12,13 +12,13 @@ function values.kind(declaration)
   return kind == "number" and declaration.integer and "integer" or kind
 end
 
---- Whether it is what stands on the command line beside the options.
+--- Whether it is a positional argument.
 function values.is_beside(d) return d.kind == "arguments" or d.kind == "argument" end
 
---- Whether the values are one number each.
+--- Whether each value is a single number.
 function values.is_number(d) return d.kind == "integer" or d.kind == "number" end
 
---- "from 1 to 10", "at least 1", "above 0"; "" where any number will do.
+--- "from 1 to 10", "at least 1", "above 0"; "" if any number will do.
 function values.range(d)
   if d.min and d.max then return ("from %s to %s"):format(shown(d.min), shown(d.max)) end
   if d.min then return "at least " .. shown(d.min) end
@@ -82,14 +82,14 @@ end
 local function convert_text(d, value)
   if d.kind == "numbers" and type(value) == "number" then value = shown(value) end
   if type(value) ~= "string" or d.nonempty and value == "" then return nil end
-  if d.kind == "numbers" and value == "" and d[2] == "" then return value end -- none, if the default is none
+  if d.kind == "numbers" and value == "" and d[2] == "" then return value end -- no numbers, if the default has none
   if d.kind == "integers" and not values.integers(value) then return nil end
   if d.kind == "numbers" and not values.numbers(value, d) then return nil end
   if d.kind == "device" and value ~= "auto" and not core.cuda.is_name(value) then return nil end
   return is_choice(d, value) and value or nil
 end
 
---- The value as the declared type, or nil. Command line arguments are strings; other callers may give the type itself.
+--- The value as the declared type, or nil. Command line arguments are strings; other callers may pass the type itself.
 function values.convert(d, value)
   if d.kind == "optional" then return value end
   if d.kind == "boolean" then
@@ -102,7 +102,7 @@ function values.convert(d, value)
   if number and d.kind == "integer" then number = math.tointeger(number) end
   if not number or not in_range(d, number) or not is_choice(d, number) then return nil end
   if math.type(d[2]) == "float" then return number + 0.0 end
-  return math.tointeger(number) or number -- as the default, if it is integral: `1` and `1.0` are one value
+  return math.tointeger(number) or number -- the default too: `1` and `1.0` are the same value
 end
 
 local FIELDS = { "min", "max", "above", "integer", "choices", "nonempty", "value", "fixed", "needs", "path" }
