@@ -1,7 +1,7 @@
 --- Networks as files for other programs: cld.models.export, and recipes/export.lua.
 --
 --   cld.models.export(net, "resnet18.pth")                              -- torchvision's names
---   cld.models.export(net, "net.onnx", { layer = "instance" })         -- the format by the ending of the name
+--   cld.models.export(net, "net.onnx", { layer = "instance" })         -- the name's ending chooses the format
 --
 -- | format | ending | what is written | read by |
 -- |---|---|---|---|
@@ -69,7 +69,7 @@ local function by_name(list)
   return state
 end
 
--- The list for NumPy, which has no bf16: those tensors as f32, which holds them.
+-- The list for NumPy, which has no bf16: such tensors become f32, without loss.
 local function for_numpy(list)
   for _, entry in ipairs(list) do
     if entry[2].dtype == "bf16" then entry[2] = entry[2]:detach():to "f32" end
@@ -168,7 +168,7 @@ function export.format_of(path)
     table.concat(sorted_keys(endings), ", ."))
 end
 
--- Raises if the name ends as files of another format do, whose readers would then take it.
+-- Raises if the name has the ending of another format, whose readers would then try to read it.
 local function check_ending(path, format)
   local ending = ending_of(path)
   local other = endings[ending]
@@ -177,7 +177,7 @@ local function check_ending(path, format)
     path, format, ending, other)
 end
 
---- ending(format) -> what the names of its files end with: "pth".
+--- ending(format) -> the ending of its files' names, such as "pth".
 function export.ending(format)
   if format == "torchvision" then return "pth" end
   return format == "detectron2" and "pkl" or format
@@ -201,7 +201,7 @@ local function check_choice(name, value, choices)
     caller.shown(value), type(value) == "string" and user_error.hint(value, choices) or "")
 end
 
--- Replaces an existing path only if asked to; never a folder by a file, nor a folder of other files.
+-- Replaces an existing path only if asked to; never a folder with a file, nor a folder that holds other files.
 local function check_path(path, format, force)
   local kind = core.io.exists(path)
   if kind == "folder" and not formats[format].folder then

@@ -1,5 +1,6 @@
---- What detectron2 needs besides a file of weights: its settings for the network, and what of the network it lacks.
--- detectron2's ResNet begins with a 7x7 convolution of stride 2 and a max-pool; blocks of other widths are settings.
+--- What detectron2 needs besides a file of weights: its settings for the network, and the parts of the network that it
+-- does not have. detectron2's ResNet begins with a 7x7 convolution of stride 2 and a max-pool; the widths of blocks are
+-- settings.
 local sorted_keys = require "cld.sorted_keys"
 
 local detectron2 = {}
@@ -15,13 +16,13 @@ end
 
 local function is_bottleneck(found) return channels(found, "layer1.0.conv3.weight") ~= nil end
 
--- "MODEL.RESNETS.DEPTH 18 ...", of those that are not detectron2's defaults.
+-- "MODEL.RESNETS.DEPTH 18 ...": the settings that differ from detectron2's defaults.
 local function resnet(found)
   local groups = tonumber(found.arch:match "_(%d+)x%d+d$") or 1
   local values = {
     DEPTH = tonumber(found.arch:match "(%d+)"), STEM_OUT_CHANNELS = found.stem, RES2_OUT_CHANNELS = found.width,
   }
-  if is_bottleneck(found) then -- whose stride is in the 3x3 convolution, as in torchvision
+  if is_bottleneck(found) then -- its stride is in the 3x3 convolution, as in torchvision
     values.RES2_OUT_CHANNELS = channels(found, "layer1.0.conv3.weight")
     values.NUM_GROUPS = groups
     values.WIDTH_PER_GROUP = channels(found, "layer1.0.conv1.weight") // groups
@@ -34,7 +35,7 @@ local function resnet(found)
   return words
 end
 
--- Means or deviations of RGB from 0 to 1, for pixels from 0 to 255.
+-- Converts means or deviations of RGB from the range 0 to 1 to pixels from 0 to 255.
 local function pixels(list)
   return ("'[%.6g, %.6g, %.6g]'"):format(255 * list[1], 255 * list[2], 255 * list[3])
 end
@@ -52,7 +53,7 @@ function detectron2.settings(found, view, file)
     .. (view and "" or "; MODEL.PIXEL_MEAN and MODEL.PIXEL_STD as its training prepared images")
 end
 
---- missing(found) -> lines: what of the network detectron2's ResNet lacks; none if it fits.
+--- missing(found) -> lines: the parts of the network that detectron2's ResNet does not have; none if it fits.
 function detectron2.missing(found)
   local lines = {}
   if found.small then

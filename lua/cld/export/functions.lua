@@ -1,5 +1,5 @@
---- Functions of a forward that are given values: cld.cat, cld.softmax, cld.nn.functional.relu, and tensor:matmul(value)
--- or tensor * value. While watch() is open, functions of tensors pass values to graph.methods and to the layers.
+--- Lets a forward call functions on values: cld.cat, cld.softmax, cld.nn.functional.relu, and tensor:matmul(value) or
+-- tensor * value. While watch() is open, functions of tensors pass values to graph.methods and to the layers.
 local core = require "cld.core"
 local graph = require "cld.export.graph"
 local layers = require "cld.export.layers"
@@ -12,7 +12,7 @@ local is_value, is_tensor = graph.is_value, core.tensor.is_tensor
 
 -- ---- cld.nn.functional by the layers -------------------------------------------------------
 
--- The nodes of a layer of that class with these fields.
+-- Adds the nodes of a layer of that class with these fields.
 local function layer(class, fields, value) return layers[class.forward](graph.of(value), fields, value) end
 
 local function pair(value) return type(value) == "table" and value or { value, value } end
@@ -52,7 +52,7 @@ end
 
 -- ---- passing on ----------------------------------------------------------------------------
 
--- The first value among the arguments, or in a list that is one.
+-- The first value among the arguments, or in a list among them.
 local function value_in(...)
   for i = 1, select("#", ...) do
     local item = select(i, ...)
@@ -66,12 +66,12 @@ local function value_in(...)
 end
 
 local lists = { cat = true, stack = true }
-local either = { -- whose first argument may be a tensor or a number
+local either = { -- functions whose first argument may be a tensor or a number
   add = true, sub = true, mul = true, div = true, pow = true, maximum = true, minimum = true, matmul = true, mm = true,
   bmm = true,
 }
 
--- f, which passes values to the method of that name. shown: what the user calls it.
+-- f, but a value among its arguments goes to the method of that name. shown: what the user calls it.
 local function passing(f, name, shown, methods)
   return function(...)
     local value = value_in(...)
@@ -115,7 +115,7 @@ local function replace_metatable()
   end
 end
 
---- watch() -> an object: until it is closed, functions of tensors take values.
+--- watch() -> a guard: until it is closed, functions of tensors accept values.
 function functions.watch()
   local cld = require "cld"
   local undo = {

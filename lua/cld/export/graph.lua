@@ -11,7 +11,7 @@ local graph = {}
 
 local Value = { __name = "cld.export.value" }
 
---- {name = function(value, ...)}: what a forward may call as value:name(...) or cld.name(value, ...).
+--- {name = function(value, ...)}: the functions that a forward may call as value:name(...) or cld.name(value, ...).
 graph.methods = {}
 
 --- index(value, key) -> value: x[...] (operations.lua).
@@ -36,8 +36,8 @@ function graph.tensor_of(value) return is_value(value) and rawget(value, "tensor
 
 local stand_ins = setmetatable({}, { __mode = "k" })
 
---- stand_in(tensor) -> a tensor of that shape and dtype that takes no memory, in place of the given one, which is
--- closed: a value's shape matters, its elements do not.
+--- stand_in(tensor) -> a tensor of that shape and dtype that takes no memory. Closes the given one: a value's shape
+-- matters, its elements do not.
 function graph.stand_in(tensor)
   if stand_ins[tensor] then return tensor end
   local one = core.tensor.zeros({}, { dtype = tensor.dtype, device = tensor.device }):expand(tensor.shape)
@@ -139,8 +139,8 @@ function Graph:operand(x)
     and "nil: if those are the positions of x:max(dim) or x:min(dim), they cannot be exported" or "a " .. type(x))
 end
 
---- graph:node(op, inputs, attributes, tensor) -> the value that the node makes; inputs are values or names of
--- constants, "" for none, tensor is the result in the trace, which is closed (stand_in).
+--- graph:node(op, inputs, attributes, tensor) -> the value that the node makes. inputs: values, names of
+-- constants, or "" for none. tensor: the result in the trace, which is closed (stand_in).
 function Graph:node(op, inputs, attributes, tensor)
   local names = {}
   for i, input in ipairs(inputs) do names[i] = is_value(input) and rawget(input, "name") or input end

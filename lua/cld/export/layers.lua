@@ -92,7 +92,7 @@ add(nn.layer_norm, function(graph, module, value, y)
   }, { axis = -#module.shape, epsilon = module.eps + 0.0 }, y)
 end)
 
--- In opset 17 by InstanceNormalization: each group is a channel.
+-- Opset 17 has no group norm: InstanceNormalization with a channel for each group.
 add(nn.group_norm, function(graph, module, value, y)
   local shape, groups = value.shape, module.groups
   local per_channel = { module.channels }
@@ -121,7 +121,7 @@ add(nn.linear, function(graph, module, value, y)
   return graph:node("Add", { product, graph:constant("bias", module.bias) }, nil, y)
 end)
 
--- The columns of the weight are divided by their lengths here.
+-- The columns of the weight are scaled to unit length here.
 add(nn.norm_linear, function(graph, module, value, y)
   local columns = graph:constant("weight", module.weight:normalize(1):contiguous())
   return graph:node("MatMul", { value:normalize(), columns }, nil, y)

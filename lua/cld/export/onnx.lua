@@ -7,7 +7,7 @@ local trace = require "cld.export.trace"
 
 local onnx = {}
 
--- {height, width}: as given, or the view's, or ImageNet's.
+-- {height, width}: the given size, else the view's, else ImageNet's.
 local function size_of(options)
   local size = options.size
   if type(size) == "table" and #size == 2 then
@@ -25,7 +25,7 @@ local function put_facts(graph, options)
   graph:fact("layer", options.layer or "features")
   if not options.view then return end
   local mean, std = options.view:statistics()
-  if options.normalize then mean, std = { 0, 0, 0 }, { 1, 1, 1 } end -- the model does it
+  if options.normalize then mean, std = { 0, 0, 0 }, { 1, 1, 1 } end -- the model normalizes
   for name, list in pairs { mean = mean, std = std } do
     graph:fact(name, ("%.9g %.9g %.9g"):format(table.unpack(list)))
   end
@@ -42,7 +42,7 @@ local function normalization(options)
   return function(images) return (images - channels(mean)) / channels(std) end
 end
 
--- The network, or a copy of one with other weights than f32: that is what the file has.
+-- The network, or a copy in f32 if it has other weights: the file holds f32.
 local function in_f32(net)
   for _, parameter in ipairs(net:parameters()) do
     if parameter.dtype ~= "f32" then return net:clone():to "f32" end

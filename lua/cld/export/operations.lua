@@ -8,7 +8,7 @@ local methods, Value, is_value, tensor_of = graph.methods, graph.Value, graph.is
 
 -- ---- dimensions ------------------------------------------------------------------------
 
--- The dimension, counted from 1; beyond: 1 if the dimension is one of the result that x has not.
+-- The dimension, counted from 1. beyond: 1 if it is a dimension of a result that has one more than the value.
 local function dimension(value, dim, beyond)
   return dim < 0 and dim + tensor_of(value).ndim + (beyond or 0) + 1 or dim
 end
@@ -20,7 +20,7 @@ local function axes_of(value, dims)
   return axes
 end
 
--- The numbers of f(2, 3) and of f{2, 3}.
+-- The numbers as a list, from f(2, 3) or f{2, 3}.
 local function numbers(...) return type((...)) == "table" and table.move((...), 1, #(...), 1, {}) or { ... } end
 
 -- ---- element by element -------------------------------------------------------------------
@@ -40,7 +40,7 @@ Value.__div = binary("Div", function(a, b) return a / b end)
 Value.__pow = binary("Pow", function(a, b) return a ^ b end)
 function Value.__unm(a) return a:neg() end
 function Value.__len(a) return #tensor_of(a) end
-function Value.__close() end -- its tensor is closed with the others of the trace
+function Value.__close() end -- the trace closes its tensor with all others
 methods.close = Value.__close
 
 for name, text in pairs { __mod = "%%", __idiv = "//", __lt = "<", __le = "<=", __concat = ".." } do
@@ -83,7 +83,7 @@ end
 
 methods.clip = methods.clamp
 
--- What changes nothing in a file of f32.
+-- Methods that change nothing in a file of f32.
 for _, name in ipairs { "contiguous", "detach", "clone" } do methods[name] = function(value) return value end end
 
 function methods.to(value, ...)
@@ -94,7 +94,7 @@ end
 
 function methods.float(value) return value end
 
--- Questions, which the tensor answers.
+-- Questions about the shape: the tensor answers them.
 for _, name in ipairs { "size", "numel", "dim" } do
   methods[name] = function(value, ...)
     local tensor = tensor_of(value)
@@ -122,7 +122,7 @@ for name, op in pairs(reductions) do
   end
 end
 
--- Its axes are an input.
+-- In ONNX the axes of a sum are an input.
 function methods.sum(value, dims, keep)
   check_dims(value, "sum", dims)
   local of = graph.of(value)
@@ -148,7 +148,7 @@ end
 
 function methods.std(value, ...) return value:var(...):sqrt() end
 
--- x:max(y) is of each pair, x:max(dim) has positions too, which are not exported.
+-- x:max(y) takes the larger of each pair. x:max(dim) also returns positions, which are not exported.
 local function extreme(name, pairwise, along)
   methods[name] = function(value, other, keep)
     if is_value(other) or core.tensor.is_tensor(other) then return pairwise(value, other) end
@@ -168,7 +168,7 @@ for name, op in pairs { softmax = "Softmax", log_softmax = "LogSoftmax" } do
   end
 end
 
---- x / |x| along a dimension; a line of zeros stays zero.
+--- x / |x| along a dimension; zeros stay zero.
 function methods.normalize(value, dim)
   local of, tensor = graph.of(value), tensor_of(value)
   dim = dimension(value, dim or -1)
@@ -222,7 +222,7 @@ function methods.unsqueeze(value, dim)
   return of:node("Unsqueeze", { value, axes }, nil, tensor_of(value):unsqueeze(dim))
 end
 
--- How the method changes the order of dimensions shows on a tensor whose extents all differ.
+-- A tensor with distinct extents shows how the method reorders the dimensions.
 for _, name in ipairs { "permute", "transpose", "swapaxes", "t", "movedim" } do
   methods[name] = function(value, ...)
     local tensor, extents, order = tensor_of(value), {}, {}
@@ -245,7 +245,7 @@ end
 
 -- ---- parts and joins ------------------------------------------------------------------------
 
--- The positions first to last, 0-based, the last not among them.
+-- The positions from first up to, but not including, last; 0-based.
 local function slice(value, axis, first, last, step, result)
   local of = graph.of(value)
   local inputs = { value }
@@ -260,7 +260,7 @@ local function at(value, axis, position, result)
   return of:node("Gather", { value, of:integers(position, "position") }, { axis = axis }, result)
 end
 
--- 0-based from the front, of a position from 1 or from the end.
+-- The 0-based offset of a position, which counts from 1 or, if negative, from the end.
 local function offset(position, extent) return position < 0 and position + extent or position - 1 end
 
 function methods.narrow(value, dim, start, length)
@@ -281,7 +281,7 @@ function graph.index(value, key)
   local of, axis, result = graph.of(value), 1, value
   local keys = math.type(key) == "integer" and { key } or key
   if type(keys) ~= "table" then graph.refuse(of, "x[...] with a " .. type(key)) end
-  local _ = tensor_of(value)[key] -- its own errors
+  local _ = tensor_of(value)[key] -- raises the tensor's own errors
   for _, one in ipairs(keys) do
     if math.type(one) == "integer" then
       result = result:select(axis, one)

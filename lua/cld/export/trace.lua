@@ -12,7 +12,7 @@ local user_error = require "cld.user_error"
 
 local trace = {}
 
-local BATCHES = { 2, 3 } -- batch sizes of two traces, which must agree: nothing may depend on the size or on chance
+local BATCHES = { 2, 3 } -- sizes of two traces that must agree: nothing may depend on the batch size or on chance
 
 local is_value, tensor_of, place = graph.is_value, graph.tensor_of, graph.place
 
@@ -46,7 +46,7 @@ local function first_output(net, layer, value)
   return (net(value))
 end
 
--- What to add to an error of a function that was given a value: it was called past export/functions.lua.
+-- The hint for an error of a function that got a value because its call bypassed export/functions.lua.
 local function copied(problem)
   for _, sign in ipairs { "cld.export.value", "a table, not an open tensor" } do
     if problem:find(sign, 1, true) then
@@ -56,10 +56,10 @@ local function copied(problem)
   return ""
 end
 
--- The message of an error in a forward, which the graph's place follows rather than the call's.
+-- The message of an error in a forward, without the place of the call: the graph's place follows it.
 local function shown(problem)
   problem = tostring(problem):gsub("^[^:%s]*:%d+: ", ""):gsub("^[%w_]+: [^ ]+ %b(): ", "")
-  return (problem:gsub("^bad argument #%d+ to '[%w_?]+' %((.*)%)$", "%1")) -- a name within the export's own files
+  return (problem:gsub("^bad argument #%d+ to '[%w_?]+' %((.*)%)$", "%1")) -- it names a function of the export
 end
 
 -- The graph for this many images, and its output value.

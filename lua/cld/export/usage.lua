@@ -51,7 +51,7 @@ local function constructor(arch)
 end
 
 --- torchvision(found = what trunk.of returned, classes = the layer of classes or nil) -> statements of Python that make
--- `m` the torchvision model which the weights fit.
+-- `m` the torchvision model that the weights fit.
 function usage.torchvision(found, classes)
   local lines = { "m = " .. constructor(found.arch) }
   local function add(...) lines[#lines + 1] = (...):format(select(2, ...)) end
@@ -147,7 +147,7 @@ local function interpreter()
   return usage.shell(arg and arg[first] or "cldlua")
 end
 
--- Where recipes/export.lua is: beside the recipe that runs, or where a checkout or an installation has it; or nil.
+-- The path of recipes/export.lua: beside the running recipe, or where a checkout or an installation has it; or nil.
 local function recipe_path()
   local own = arg and type(arg[0]) == "string" and arg[0]:match "^(.*)/[^/]*$"
   local source = debug.getinfo(1, "S").source:gsub("/[^/.]+/%.%./", "/")
