@@ -1,13 +1,13 @@
---- The interactive session: read, compile, call, print. Returns a function that the interpreter calls with what opens
--- the terminal (bindings/repl.c). An error or Ctrl-C ends the running code, never the session; assigning to a global
--- does not end it either, since the session has its own copies of the functions that it uses, here and in repl/.
+--- The interactive session: read, compile, call, print. Returns a function that the interpreter calls with a function
+-- that opens the terminal (bindings/repl.c). An error or Ctrl-C ends the running code, never the session. Assigning to
+-- a global does not end it either: the session has its own copies of the functions that it uses, here and in repl/.
 local complete = require "cld.repl.complete"
 local locals = require "cld.repl.locals"
 local place = require "cld.place"
 local python = require "cld.help.python"
 local show = require "cld.repl.show"
 local core = require "cld.core"
-require "cld.closed" -- of which cld is made, after a script may have taken away what it needs
+require "cld.closed" -- now: when cld is made, a script may have removed what this needs
 local write_atomic, c_locale, printable = core.io.write_atomic, core.text.c_locale, core.text.printable
 
 local _G, ipairs, pcall, print, rawget, rawset, require, tostring =
@@ -17,7 +17,7 @@ local find, format, gsub, sub = string.find, string.format, string.gsub, string.
 local getenv, max, open, stderr, stdout = os.getenv, math.max, io.open, io.stderr, io.stdout
 
 local HISTORY_LINES = 1000
-local FAILURES = 3 -- in a row, of the session itself: then it ends
+local FAILURES = 3 -- of the session itself in a row, after which it ends
 
 local function complain(message) stderr:write("cldlua: ", printable(message), "\n") end
 
@@ -62,7 +62,7 @@ local CHUNK = "=stdin"
 
 local function is_incomplete(message) return sub(message, -5) == "<eof>" end
 
--- A function, or nil, whether more lines could complete it, and the message.
+-- The text as a function; or nil, whether more lines could complete it, and the message.
 local function compile(text)
   local f, expression_message, refused = locals.load("return " .. text, CHUNK)
   if f then return f end
@@ -148,7 +148,7 @@ local function tell_about_locals(kind)
   told.closed = true
 end
 
--- From one prompt to the next; false at the end of the input.
+-- Reads and runs one chunk; false at the end of the input.
 local function turn(terminal, path)
   local note
   locals.told = function(kind) note = kind end

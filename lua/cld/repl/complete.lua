@@ -16,7 +16,7 @@ local c_locale = require "cld.core".text.c_locale
 
 local KEYWORDS = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
   "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while" }
-local DEPTH = 16 -- of __index chains
+local DEPTH = 16 -- the longest chain of __index that is followed
 local WIDTH = 100
 
 local function is_cld(value) return value == loaded.cld end
@@ -75,7 +75,7 @@ local function last_step(text)
   if key and not find(before, "[%w_]$") then return before, key, true end
 end
 
--- The value of such a text; nil if it cannot be evaluated by looking alone, such as a call or a literal.
+-- The value of such a text; nil if it cannot be found by only reading tables, such as a call or a literal.
 local function value_of(text)
   local before, key, is_name = last_step(text)
   if not before then return nil end

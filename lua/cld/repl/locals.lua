@@ -1,6 +1,6 @@
 --- The local variables of the session: those that a typed line declares outside of blocks outlive the line.
 --
--- A chunk is compiled as a function within a function that declares the variables which it uses,
+-- A chunk is compiled as a function within a function that declares the variables that it uses,
 --     local keep, n, limit <const> = ... return function(...) CHUNK end
 -- and debug.upvaluejoin makes its n the same variable that an earlier chunk declared, so assignments and functions
 -- share it. Each local statement outside of blocks is followed, on the same line, by keep(i, function() return x, y
@@ -123,7 +123,7 @@ local function without_environment(declarations)
   return kept
 end
 
--- The chunk with the variables; nil if it needs none; nil, why Lua refuses it, and how many earlier ones it uses.
+-- The chunk with the variables; nil if it needs none; or nil, why Lua refuses it, and how many earlier ones it uses.
 -- is_file: it does not see earlier variables, as a file does not.
 local function joined(text, name, is_file)
   local list = tokens.of(text)

@@ -11,7 +11,7 @@ local core = require "cld.core"
 local c_locale, printable_line = core.text.c_locale, core.text.printable_line
 
 local WIDTH, ENTRIES, STRING = 100, 40, 60
-local SHORT, DEPTH = 10, 3 -- entries of a table inside a table that is shown whole; how deep
+local SHORT, DEPTH = 10, 3 -- the most entries of an inner table that is shown whole; how deep
 
 local function is_tensor(value)
   local meta = type(value) == "userdata" and getmetatable(value)
