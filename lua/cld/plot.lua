@@ -45,7 +45,7 @@ local function kind_of(name, file)
   return kind
 end
 
--- What layout(name, list, page, settings) makes of the series, as rows of characters.
+-- The series as rows of characters, laid out by layout(name, list, page, settings).
 local function as_text(name, list, settings, layout)
   local back = require "cld.plot.text"
   local columns = math.min(settings.width or math.min(core.screen.facts().columns, 100), 1000)
@@ -55,7 +55,7 @@ local function as_text(name, list, settings, layout)
   return back.text(layout(name, list, page, settings), page, color)
 end
 
--- The same, written to a file or the terminal, as the settings say.
+-- Draws the series into a file or on the terminal, as the settings say.
 local function draw(name, list, settings, layout)
   local _ <close> = core.text.c_locale()
   for _, one in ipairs(list) do one.label = one.label and printable_line(one.label) end

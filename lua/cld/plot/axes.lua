@@ -1,4 +1,4 @@
---- Axes: their ranges, round ticks, and where a number lies on one.
+--- Axes: their ranges, round ticks, and the place of a number on an axis.
 --
 --   local axis = axes.new(least, most, { log = false, room = 0.04 })
 --   axis:share(tensor or number)   -- from 0 to 1 along it; not finite if a log axis cannot show it
@@ -40,13 +40,13 @@ function axes.new(least, most, options)
     most = math.min(most + room, LARGEST) }, Axis)
 end
 
---- axis:share(value): 0 at the start of the axis, 1 at its end. Computed with halves, since the length may overflow.
+--- axis:share(value): 0 at the start of the axis, 1 at its end. Computed from halves, since the length may overflow.
 function Axis:share(value)
   if self.log then value = log10(value) end
   return (value / 2 - self.least / 2) / (self.most / 2 - self.least / 2)
 end
 
--- The next of 1, 2, 5 times a power of ten.
+-- The next number that is 1, 2 or 5 times a power of ten.
 local function round_step(rough)
   local power = 10.0 ^ math.floor(math.log(rough, 10))
   for _, factor in ipairs { 1, 2, 5 } do
@@ -55,7 +55,7 @@ local function round_step(rough)
   return 10 * power
 end
 
--- 2e5, and not 2e+05.
+-- Writes 2e5 instead of 2e+05.
 local function short(value)
   local text = ("%.3g"):format(value)
   return (text:gsub("e([+-])0*(%d)", function(sign, digit) return "e" .. (sign == "-" and "-" or "") .. digit end))
@@ -72,7 +72,7 @@ local function linear_ticks(least, most, count)
   for i = 0, 2 * count + 2 do
     local value = (first + i) * step
     if value > most + step * 1e-9 or value == math.huge then break end
-    if value == 0 then value = 0.0 end -- and not -0
+    if value == 0 then value = 0.0 end -- not -0
     list[#list + 1] = { value, plain and ("%." .. decimals .. "f"):format(value) or short(value) }
   end
   return list

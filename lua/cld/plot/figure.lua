@@ -10,9 +10,9 @@
 --
 -- A page defines its units: {width, height, line, title = a text line's height, letter = function(text, role) ->
 -- width, cut = function(text, width) -> text, descent = a line's part below the baseline, middle = half a capital, gap,
--- between = entries of the legend, key = a sample's width, tick = its length, tick_every = {x, y}: units for each at
--- least, edge = free at the right, apart = free between bars, of their width, can_turn = whether text may be vertical,
--- has_grid}.
+-- between = entries of the legend, key = a sample's width, tick = its length, tick_every = {x, y}: the least units
+-- between two, edge = space at the right, apart = space between bars as a share of their width, can_turn = whether text
+-- may be vertical, has_grid}.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local axes = require "cld.plot.axes"
@@ -96,7 +96,7 @@ local function draw_axes(marks, box, page, x_ticks, y_ticks)
   local function rule(role, x0, y0, x1, y1)
     marks[#marks + 1] = { kind = "rule", role = role, x0 = x0, y0 = y0, x1 = x1, y1 = y1 }
   end
-  local free = -math.huge -- from where on a label below has room
+  local free = -math.huge -- the next label below the axis may begin here
   for _, tick in ipairs(x_ticks) do
     local x = box.left + tick.share * (box.right - box.left)
     if page.has_grid then rule("grid", x, box.top, x, box.bottom) end

@@ -1,7 +1,7 @@
 --- Converts the user's data for a plot to a list of series {x = f64 (n), y = f64 (n), label = text or nil}.
 --
 --   y                                    a table of numbers or a 1-d tensor; x is 1, 2, 3, ...
---   { { x, y, label = "a" }, ... }       several, each {x, y} or {y}, or a y by itself
+--   { { x, y, label = "a" }, ... }       several, each {x, y} or {y}, or a plain y
 --   { a = y, b = { x, y } }              the same, with their labels as keys
 local core = require "cld.core"
 local caller = require "cld.caller"
@@ -61,7 +61,7 @@ local function padded(key)
   return (key:gsub("%f[%d.]%d+", function(digits) return ("0"):rep(DIGITS - #digits) .. digits end))
 end
 
--- The keys in the order that a person expects.
+-- The keys, sorted in the order that a person expects.
 local function ordered_keys(data)
   local keys = sorted_keys(data)
   local places, order = {}, {}

@@ -25,7 +25,7 @@ end
 
 local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
 
--- Any text, escaped for XML.
+-- Escapes any text for XML.
 local function escaped(text) return (printable_line(text):gsub("[&<>\"']", entities)) end
 
 local function hex(color) return ("#%02x%02x%02x"):format(table.unpack(color)) end

@@ -1,5 +1,6 @@
---- A plot as characters of a terminal: lines, dots and bars in braille, two by four dots a character, words between
--- them. A page's units are dots. Where only ASCII is shown (letters.lua), a character is the one most like its dots.
+--- A plot as characters of a terminal: lines, dots and bars in braille, two by four dots per character, with text
+-- between them. A page's units are dots. If only ASCII can be shown (letters.lua), each character is the one most like
+-- its dots.
 local core = require "cld.core"
 local colors = require "cld.plot.colors"
 local letters = require "cld.letters"
@@ -7,7 +8,7 @@ local plot = core.plot
 
 local text = {}
 
-local FRAME = 255 -- the axes' number; that of a series is less, and wins where both have dots
+local FRAME = 255 -- the axes' number. A series has a lower number, and its colour wins if both have dots in a character
 
 local function letter(words) return 2 * (utf8.len(words) or #words) end
 
@@ -24,7 +25,7 @@ local draw = {}
 
 local function pen(number, width) return { color = { number }, width = width or 1 } end
 
--- Without colours, dashes distinguish the lines: dots drawn and left out.
+-- Without colours, dashes distinguish the lines: {dots drawn, dots left out}.
 local dashes = { nil, { 2, 2 }, { 5, 2 }, { 1, 4 }, { 5, 5 }, { 1, 2 } }
 
 local function line_pen(page, series)
