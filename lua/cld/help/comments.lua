@@ -60,7 +60,7 @@ local function read_signatures(text)
   end
   if #calls == 0 or at <= #text and not text:find("^[:.]", at) then return nil end
   local result = ""
-  for i = #calls, 1, -1 do -- a call without a result has that of the next
+  for i = #calls, 1, -1 do -- a call without a result has the next one's
     if calls[i][3] ~= "" then result = calls[i][3] end
     calls[i][2] = calls[i][2] .. result
   end
@@ -110,8 +110,8 @@ local function joined(lines)
   return table.concat(paragraphs, "\n")
 end
 
--- Entries of one comment. below: {name, call} of the function below it, or nil; prefix: that of names that are not
--- full.
+-- Entries of one comment. below: {name, call} of the function below it, or nil. prefix: what completes names that are
+-- not full.
 local function entries_of(lines, file, line, below, prefix)
   local text_lines, example = split_example(lines)
   local text = joined(text_lines)

@@ -7,13 +7,13 @@ local pytorch = require "cld.help.pytorch"
 
 local find = {}
 
--- The result is {entry =}, {module = name}, {kind =, object = entry or nil}, {topic =}, {row = that of pytorch.lua},
+-- The result is {entry =}, {module = name}, {kind =, object = entry or nil}, {topic =}, {row = of pytorch.lua},
 -- {recipe =}, {option =}, {list = {entry, ...}} if there are several, {overview = true} for "", or {near = {name, ...}}
 -- if there is none.
 
 -- ---- by name ----------------------------------------------------------------------------------------------------
 
--- Only the letters: "From PyTorch" and "from_pytorch" are the same.
+-- Keeps only the letters: "From PyTorch" and "from_pytorch" are the same.
 local function plain(text) return (text:lower():gsub("[%s_%-]", "")) end
 
 -- The topic with that name or alias.
@@ -26,7 +26,7 @@ local function topic_named(word, with_aliases)
   end
 end
 
--- A topic, and the module that has its name as well.
+-- A topic, and the module of the same name.
 local function found_topic(topic, word)
   local module = "cld." .. word
   return { topic = topic, also = find.is_module(module) and module or nil }
@@ -37,9 +37,9 @@ local function found_entry(entry)
   return find.is_module(entry.name) and { module = entry.name } or { entry = entry }
 end
 
-local modules -- the names of tables whose content has texts
+local modules -- the names of tables whose fields have texts
 
---- Whether a name is that of a table whose content has texts: cld.nn, cld.nn.functional.
+--- Whether a name is that of a table whose fields have texts: cld.nn, cld.nn.functional.
 function find.is_module(name)
   if not modules then
     modules = {}
@@ -66,7 +66,7 @@ local function with_last_name(word)
   return list
 end
 
--- The distance of a name from the word, to find the nearest.
+-- The edit distance of a name from the word, to find the nearest.
 local function distance(word, name)
   local last = name:match "[^.:]+$" or name
   local own = math.min(core.system.edit_distance(word, last), core.system.edit_distance(word, name))
@@ -74,7 +74,7 @@ local function distance(word, name)
   return own
 end
 
--- Those of the names that are nearest to the word, five at most.
+-- The names that are nearest to the word, five at most.
 local function near(word, of)
   local all = {}
   for i, name in ipairs(of) do all[i] = { name, distance(word, name:lower()) } end

@@ -25,7 +25,7 @@ local function address(name)
   return owner and ("%s.html#%s"):format(owner, last)
 end
 
--- The address of what a word in a text names, if it is a full name.
+-- The address of the thing that a word in a text names, if the word is a full name.
 local function address_of_word(word)
   local name = word:gsub("^x([.:])", "tensor%1"):gsub("^nn%.", "cld.nn.")
   if data().by_name[name] and name:find "[.:]" then return address(name) end

@@ -1,5 +1,6 @@
---- What help() lists, in groups: the modules and functions that a user calls. `internal` are those that the library is
--- made of: help "NAME" tells of them, and help "cld" lists them. spec/help_spec.lua fails if a name is in none.
+--- What help() lists, in groups: the modules and functions that a user calls. `internal` are the parts of the
+-- library itself: help "NAME" describes them, and help "cld" lists them. spec/help_spec.lua fails if a name is in no
+-- group.
 local overview = {}
 
 overview.modules = {

@@ -7,7 +7,7 @@ local public = {}
 -- Tables in cld's modules that have their own functions.
 local INNER = { ["cld.nn.functional"] = true, ["cld.nn.init"] = true }
 
--- Other tables in the modules, whose entries have no texts of their own.
+-- Other tables in the modules; their entries have no texts of their own.
 local function is_module_table(name, value)
   return type(value) == "table" and (INNER[name] or name:find "^cld%.[%w_]+$" ~= nil)
 end
@@ -36,7 +36,7 @@ local function walk(name, module, visit)
   end
 end
 
---- Calls visit(name, value, module's name) for everything under cld, modules before what is in them.
+--- Calls visit(name, value, module's name) for everything under cld, modules before their content.
 function public.each(cld, visit) walk("cld", cld, visit) end
 
 --- The names of methods and properties of objects that only C makes: {tensor = {methods =, properties =}, ...}.
@@ -57,7 +57,7 @@ function public.kind(value)
   return type(name) == "string" and public.kinds[name] or nil
 end
 
---- Metatables' names -> what their objects are called here.
+--- {metatable's name = what its objects are called here}.
 public.kinds = {
   ["cld.tensor"] = "tensor", ["cld.optimizer"] = "optimizer", ["cld.memory_bank"] = "memory_bank",
   ["cld.moco_queue"] = "moco_queue", ["cld.losses.infomin"] = "infomin_loss", ["cld.augment.list"] = "augmentation",
@@ -77,7 +77,7 @@ public.about_kinds = {
   linear_probe = "what cld.eval.linear_probe makes", finetuning = "what cld.eval.finetuning makes",
 }
 
--- The tensor's functions are C's: cld.sum is tensor:sum.
+-- The tensor's functions are in C: cld.sum is tensor:sum.
 function public.is_core_function(name, method)
   return rawget(core.tensor, name:match "^cld%.([%w_]+)$" or "") == method
 end

@@ -1,5 +1,5 @@
---- What Lua writes in place of Python's words, for the errors that those give: "attempt to call a nil value (global
--- 'len'); in Lua it is #x".
+--- Hints for errors from Python's syntax, with what to write in Lua: "attempt to call a nil value (global 'len'); in
+-- Lua it is #x".
 local find, match = string.find, string.match
 local ipairs = ipairs
 
@@ -14,8 +14,8 @@ local names = {
 }
 local modules = { torch = true, np = true, numpy = true, torchvision = true }
 
--- {pattern of the message, pattern of the text, what Lua has}. The first that fits is taken. Those that fit any message
--- are no beginnings of Lua code, which may go on in the next line.
+-- {pattern of the message, pattern of the text, what Lua has}. The first that fits is used. Lua code cannot begin with
+-- those that fit any message, so no further line can complete it.
 local forms = {
   { "", "^%s*import%s+[%a_]", 'local json = require "json"; cld is there already' },
   { "", "^%s*from%s+[%w_.]+%s+import%s", 'local json = require "json"; cld is there already' },
@@ -41,8 +41,8 @@ local forms = {
 
 local function hint(text) return "; in Lua it is " .. text end
 
---- The hint for code that is not Lua: the text, and Lua's message; "" if there is none. The second result is whether
--- more lines cannot make Lua of it.
+--- The hint for code that is not Lua, from the text and Lua's message; "" if there is none. The second result is true
+-- if no further lines can make it valid Lua.
 function python.of_code(text, message)
   for _, form in ipairs(forms) do
     if find(message, form[1]) and find(text, form[2]) then return hint(form[3]), form[1] == "" end
@@ -50,7 +50,7 @@ function python.of_code(text, message)
   return "", false
 end
 
---- The hint for an error while code ran. "" if there is none.
+--- The hint for an error in running code; "" if there is none.
 function python.of_error(message)
   local name = match(message, "attempt to %w+ a nil value %(global '([%w_]+)'%)$")
   if name and names[name] then return hint(names[name]) end

@@ -1,7 +1,7 @@
---- PyTorch's names and what they are called here, or what to do instead. For help and a page of the documentation.
+--- PyTorch's names and what they are called here, or what to do instead: for help and a page of the documentation.
 local pytorch = {}
 
---- {title, {name there, name here or false, note}, ...}. A name here is public, or several with commas between.
+--- {title, {name there, name here or false, note}, ...}. A name here is public; several are separated by commas.
 pytorch.groups = {
   {
     "Tensors",

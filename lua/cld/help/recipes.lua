@@ -16,8 +16,8 @@ local function declared(path)
 end
 
 --- recipes(paths) -> list of {name, usage, about, options = {name, ...}}, and a list of their options, in alphabetical
--- order: {name, forms = {{value, text, recipes = {name, ...}}, ...}}, a form being how --help shows the option, the one
--- that most recipes have first.
+-- order: {name, forms = {{value, text, recipes = {name, ...}}, ...}}. A form is how --help shows the option; the form
+-- that most recipes have is the first.
 return function(paths)
   local recipes, options, by_name = {}, {}, {}
   for i, path in ipairs(paths) do

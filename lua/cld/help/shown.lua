@@ -15,7 +15,7 @@ local function width() return math.max(NARROWEST, math.min(WIDEST, (core.system.
 
 -- ---- text -------------------------------------------------------------------------------------------------------
 
--- Appends a text as lines that fit, each with the indent; the first with `first` instead, if given.
+-- Appends a text as lines that fit, each with the indent, but the first with `first` if that is given.
 local function wrap(lines, text, indent, first)
   local line, room = first or indent, width()
   local is_empty = true
@@ -50,7 +50,7 @@ function shown.summary(text)
   return sentence:find "%.%.%.?$" and sentence or (sentence:gsub("[.:]$", ""))
 end
 
--- Whether the text begins with code, which has no capital: an argument, the name of another function, a loop, "u8".
+-- Whether the text begins with code, which is not capitalised: an argument, another function's name, a loop, "u8".
 local function begins_with_code(entry)
   local word, following = entry.text:match "^([%w_]+)(.?.?)"
   if not word or entry.text:find "^for [%w_, ]+ in [%w_.]+[:({]" then return true end
@@ -225,7 +225,7 @@ function shown.recipe(recipe)
   return lines
 end
 
--- An option, in each of the forms that recipes have it in.
+-- An option in each of the forms that it has in recipes.
 function shown.option(option)
   local lines = {}
   for i, form in ipairs(option.forms) do
@@ -295,7 +295,7 @@ function shown.overview()
   return lines
 end
 
---- The lines for what find has found.
+--- The lines for a result of find.
 function shown.found(found, word)
   if found.overview then return shown.overview() end
   if found.entry then return shown.entry(found.entry) end

@@ -38,7 +38,7 @@ tr + tr td { border-top: 1px solid var(--line); }
 }
 ]]
 
--- A string.format with the names.
+-- A format for string.format, which inserts the names.
 style.search = [[
 const names = %s;
 const box = document.getElementById("search"), list = document.getElementById("found");

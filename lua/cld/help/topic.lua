@@ -1,8 +1,8 @@
 --- The parts of a topic's text: paragraphs, lists and code.
 local topic = {}
 
---- blocks(text) -> {{code = text} or {items = {text, ...}} or {paragraph = text}, ...}: code are lines with four spaces
--- before them, items begin with "- ".
+--- blocks(text) -> {{code = text} or {items = {text, ...}} or {paragraph = text}, ...}: lines of code
+-- begin with four spaces, items with "- ".
 function topic.blocks(text)
   local blocks, current = {}, nil
   local function add(kind, value)

@@ -2,7 +2,7 @@
 --
 --   cldlua lua/cld/help/write.lua text FILE      all texts, as a Lua file
 --   cldlua lua/cld/help/write.lua docs FOLDER    HTML pages
---   cldlua lua/cld/help/write.lua man FILE       the man page, of what `cldlua --help` prints, on standard input
+--   cldlua lua/cld/help/write.lua man FILE       the man page, from the output of `cldlua --help` on standard input
 --
 -- in the folder of the sources.
 local cld = require "cld"
