@@ -102,7 +102,7 @@ end
 
 -- ---- nearest neighbours -----------------------------------------------------
 
--- Scores some queries of each rank against this rank's part of the memory; with one rank, all of both.
+-- Scores some queries of each rank against this rank's part of the memory; one rank scores all against all.
 local function score(name, memory, labels, queries, truth, options, seen)
   local is_shared = not dist.alone
   local scores <close> = neighbours.scores(name, memory, labels, queries, options, is_shared)

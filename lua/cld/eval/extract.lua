@@ -100,7 +100,7 @@ end
 
 -- ---- passes over a data set -----------------------------------------------------
 
--- Each rank has computed some of the batch's rows; gathers all of them on all ranks.
+-- Gathers on all ranks the batch's rows, of which each rank has computed some.
 local function of_all_ranks(batch, features)
   if dist.alone then return batch, features end
   local gather = core.dist.gather_rows
@@ -108,7 +108,7 @@ local function of_all_ranks(batch, features)
 end
 
 --- `for batch, features in extract.batches(name, net, dataset, options) do`: batch is the loader's, features (n, ...)
--- is the network's output for its images, in f32 if it had 16 bits. Ranks share the work, and each gets all rows of
+-- is the network's output for its images; 16-bit output becomes f32. Ranks share the work, and each gets all rows of
 -- features (of the views only its own).
 function extract.batches(name, net, dataset, options)
   local branch = branch_of(name, net, options)
@@ -137,7 +137,7 @@ function extract.batches(name, net, dataset, options)
   end, nil, nil, closing
 end
 
---- The number of rows of a tensor with a value that is not finite: a tensor of no dimension, which nothing waits for.
+--- The number of rows with a value that is not finite, as a tensor without dimensions. Does not wait for the device.
 function extract.odd_rows(x)
   local _ <close> = no_grad()
   local rows <close> = x:flatten(2, -1)
@@ -154,7 +154,7 @@ function extract.raise_not_finite(odd, count)
   user_error.raise("%s: the checkpoint has diverged, or the precision is too low", problem)
 end
 
---- dim(name, net, dataset, options) -> the dimension of the features, by those of one image: the first, or another if
+--- dim(name, net, dataset, options) -> the dimension of the features, from those of one image: the first, or another if
 -- that cannot be read.
 function extract.dim(name, net, dataset, options)
   local one = setmetatable({ batch_size = 1 }, { __index = options })
@@ -169,7 +169,7 @@ function extract.dim(name, net, dataset, options)
   return features.shape[2]
 end
 
--- Sums up tensors of no dimension, on their device.
+-- Sums up tensors without dimensions, on their device.
 local function add(sum, x)
   if not sum then return x end
   local _ <close> = sum

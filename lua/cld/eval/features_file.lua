@@ -22,7 +22,7 @@ end
 
 local function base_of(name) return (name:gsub("%.npy$", "")) end
 
---- Raises if the name is that of a folder, or, unless `force`, if a file of that name is there.
+--- Raises if the name is that of a folder or, unless `force`, of an existing file.
 function features_file.check_absent(name, force)
   if base_of(name):find "/$" then
     user_error.raise("option '--out': '%s' is the name of a folder; expected NAME of NAME.npy and NAME.txt in it", name)
@@ -120,12 +120,12 @@ function File:commit()
   if self.path_of then
     user_error.call(io_.write_atomic, list, table.concat(self.paths, "\n") .. "\n")
   elseif io_.exists(list) then
-    os.remove(list) -- of the file that is replaced
+    os.remove(list) -- the list of the file that is replaced
   end
   user_error.call(self.writer.commit, self.writer)
 end
 
---- What was written, in words.
+--- A line about what was written.
 function File:text()
   local left = self.seen - self.rows
   return ("%s.npy: f32 (%d, %d)%s%s"):format(self.base, self.rows, self.dim,

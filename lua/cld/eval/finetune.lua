@@ -22,8 +22,8 @@ local state = require "cld.state"
 local user_error = require "cld.user_error"
 local create, no_grad = core.tensor, core.autograd.no_grad
 
-local WHAT = "fine-tuning" -- what messages begin with
-local NONE = -1 -- in place of a score that there is not
+local WHAT = "fine-tuning" -- messages begin with it
+local NONE = -1 -- in place of a missing score
 
 -- ---- the network ------------------------------------------------------------------
 
@@ -52,7 +52,7 @@ local function copies_of(net)
   return copies
 end
 
--- ---- made -------------------------------------------------------------------------
+-- ---- the tuning -------------------------------------------------------------------
 
 local Tuning = class.new "cld.eval.finetuning"
 
@@ -148,7 +148,7 @@ local function keep(self, own, values)
   end
 end
 
--- The training with the highest top1 in its last test; the first if equal, nil if none has a score.
+-- The training with the highest top1 in its last test; the first of equal ones; nil if none has a score.
 local function best_training(self)
   local best, at = NONE, nil
   for i, row in ipairs(self.results:totable()) do
@@ -178,7 +178,7 @@ function Tuning:test(own)
   return next(values) and values or nil
 end
 
--- ---- what came of it ----------------------------------------------------------------
+-- ---- the results --------------------------------------------------------------------
 
 local function percent(share) return share ~= NONE and ("%.2f %%"):format(100 * share) or "-" end
 

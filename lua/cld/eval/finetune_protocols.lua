@@ -16,7 +16,7 @@ local protocols = {}
 --- The settings of each:
 --   epochs, batch_size
 --   momentum, weight_decay  SGD's
---   milestones, gamma       the rates are times gamma after so many epochs
+--   milestones, gamma       the rates are multiplied by gamma after so many epochs
 --   scale                   of the random crop, shares of the image's area; then a flip
 protocols.named = {
   openselfsup = {
@@ -71,13 +71,14 @@ end
 --- The training images' augmentation, at the test view's size and with its statistics.
 function protocols.view(p, test_view)
   local mean, std = test_view:statistics()
-  local height, width = test_view:size(224, 224) -- of a view without a size of its own, that of such images
+  local height, width = test_view:size(224, 224) -- for a view without a fixed size: that of images of 224 x 224
   return augment.crop_flip { size = { height, width }, scale = p.scale, mean = mean, std = std }
 end
 
 -- ---- for the recipe -----------------------------------------------------------------
 
---- settle(opt): replaces options epochs, batch_size and weight_decay that stand for the protocol's, before cld.run.
+--- settle(opt): replaces options epochs, batch_size and weight_decay that are not set with the protocol's, before
+-- cld.run.
 function protocols.settle(opt)
   local p = protocols.named[opt.protocol]
   for _, name in ipairs { "epochs", "batch_size" } do
@@ -98,8 +99,8 @@ function protocols.of_options(opt)
     { epochs = opt.epochs, batch_size = opt.batch_size, weight_decay = opt.weight_decay })
 end
 
---- training_set(opt, sets, data) -> the labelled images that --long-tail, --labels or --list leave of the training set,
--- and which share they are of it.
+--- training_set(opt, sets, data) -> the labelled images that --long-tail, --labels or --list keep of the training set,
+-- and their share of it.
 function protocols.training_set(opt, all, of)
   local whole = all.memory or all.train
   if not all.test or whole.classes < 2 then

@@ -8,7 +8,7 @@ local Folds = { __name = "cld.folds" }
 Folds.__index = Folds
 
 --- loader(list of loaders of equally many steps). Its batch_size is the mean over the steps of a fold, so that images
--- are counted correctly: the last batch of each fold is shorter. .waited is a loader's, over all of them.
+-- are counted correctly: the last batch of each fold is shorter. .waited is that of all loaders together.
 function folds.loader(list)
   for i, loader in ipairs(list) do
     if #loader ~= #list[1] then
@@ -53,7 +53,7 @@ function folds.mean(scores)
   local means, squares = {}, 0
   for name in pairs(scores[1]) do
     local sum = 0
-    for _, values in ipairs(scores) do sum = sum + (values[name] or 0 / 0) end -- NaN: not of every fold
+    for _, values in ipairs(scores) do sum = sum + (values[name] or 0 / 0) end -- NaN if a fold lacks it
     means[name] = sum == sum and sum / #scores or nil
   end
   for _, values in ipairs(scores) do squares = squares + (values.top1 - means.top1) ^ 2 end

@@ -12,7 +12,7 @@ local linear = {}
 local own_fields = { "net", "train", "test", "test_view", "view", "size", "protocol", "seed", "on_test" }
 local probe_fields = { "layer", "branch", "device", "workers", "max_bad", "strict", "dtype" }
 
--- The images that a network expects: {size, mean, std} of the test view, or of the set's own images.
+-- The images that a network expects: {size, mean, std}, from the test view or else from the set's own images.
 local function images_of(options)
   local view = extract.view(options.train, { augment = options.test_view })
   local mean, std = view:statistics()
@@ -20,7 +20,8 @@ local function images_of(options)
   return { size = options.size or { height, width }, mean = mean, std = std }
 end
 
---- The loader of the training images: {train, batch_size, view, ...}; a last batch of one image is as good as another.
+--- The loader of the training images: {train, batch_size, view, ...}. It keeps a last batch of one image: no batch norm
+-- is trained.
 function linear.loader(options)
   local loader = { views = { options.view }, drop_single = false }
   for name, value in pairs(options) do
@@ -57,7 +58,7 @@ function linear.evaluate(options)
       probe:step(batch, rate(step))
       step = step + 1
     end
-    if protocols.is_tested(p, epoch) then -- the first is
+    if protocols.is_tested(p, epoch) then -- the first epoch is always tested
       probe:check_frozen()
       local values = probe:test(options.test, epoch)
       if options.on_test then options.on_test(epoch, values) end
@@ -70,7 +71,7 @@ end
 
 -- ---- for the recipe -----------------------------------------------------------------
 
---- settle(opt): replaces options epochs, batch_size and lr that are 0 by the protocol's, before cld.run.
+--- settle(opt): replaces options epochs, batch_size and lr that are 0 with the protocol's, before cld.run.
 function linear.settle(opt)
   local p = protocols.named[opt.protocol]
   for _, name in ipairs { "epochs", "batch_size", "lr" } do
@@ -86,7 +87,7 @@ end
 --- view(protocol, test view) -> the training augmentation at the test view's size and with its statistics.
 function linear.view(p, view)
   local mean, std = view:statistics()
-  local height, width = view:size(224, 224) -- of a view without a size of its own, that of such images
+  local height, width = view:size(224, 224) -- for a view without a fixed size: that of images of 224 x 224
   return protocols.view(p, { size = { height, width }, mean = mean, std = std })
 end
 

@@ -1,5 +1,5 @@
 --- A linear classifier on the features of a frozen network. The network runs in evaluation mode, off the tape, so that
--- a step is its forward and one matrix product. The classifier computes in f32 in every precision.
+-- a step is its forward and one matrix product. The classifier computes in f32 whatever the precision.
 --
 --   local probe = cld.eval.linear_probe { net = net, train = train, test_view = view, protocol = "moco" }
 --   for batch in loader:epoch(epoch) do run:track(probe:step(batch, rate)) end
@@ -75,7 +75,7 @@ local function same_bits(a, b)
   return not differs(x, y)
 end
 
--- ---- made -------------------------------------------------------------------------
+-- ---- the probe --------------------------------------------------------------------
 
 local fields = {
   "net", "train", "test", "test_view", "protocol", "layer", "branch", "device", "batch_size", "workers", "max_bad",
@@ -86,8 +86,8 @@ local fields = {
 -- weight_decay, init, shared, and the options of features}: a classifier of the classes of `train`, its weights drawn
 -- from the global generator. test: the default set of probe:test. test_view is the augmentation for tests. layer is
 -- "features" by default if the network has that, else "instance". The protocol's settings can be replaced one by one
--- (protocols.lua). shared: another probe's `shared`, with the same network and layer: what both keep about it is then
--- stored once.
+-- (protocols.lua). shared: the `shared` of another probe of the same network and layer, so that what both keep
+-- about it is stored once.
 -- probe.weight (classes, dim), probe.bias (classes); probe.best: {top1 =, epoch =} or nil; probe.skipped: steps whose
 -- loss was not finite. state_dict and load_state_dict: the classifier, its optimizer, the best one; not the network.
 local function new(options)
@@ -156,7 +156,7 @@ end
 -- the batch's mean cross entropy, the share of its rows whose highest logit is their class, and the norm of the
 -- classifier's gradient.
 function Probe:step(batch, rate)
-  local features = self:features(batch.views[1]) -- the network's own: left to the collector
+  local features = self:features(batch.views[1]) -- may belong to the network: left to the collector
   local out = logits(features, self.weight, self.bias)
   local loss, hit = create.cross_entropy(out, batch.labels, { accuracy = true })
   self.sgd:step(loss, { lr = rate, grad_norm = true })

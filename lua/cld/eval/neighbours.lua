@@ -17,9 +17,9 @@ neighbours.list_bytes = 128 << 20
 
 local ENTRY_BYTES = 20 -- per list entry: its similarity, f32, its row and its label
 
--- ---- what is asked for ----------------------------------------------------------
+-- ---- the arguments --------------------------------------------------------------
 
---- Errors begin with the name.
+--- Error messages begin with `name`.
 function neighbours.check(name, memory, labels, queries, options)
   caller.check_fields(name, options, { "k", "temperature", "classes" })
   for _, one in ipairs { { "memory", memory }, { "queries", queries } } do
@@ -61,7 +61,7 @@ local function most(facts, field)
   return largest
 end
 
--- The settings with defaults filled in, which depend on the memory of all ranks.
+-- Fills in the defaults of the settings; they depend on the memory of all ranks.
 local function settled(name, options, facts)
   local k, rows, smallest = caller.integer(name, "k", options.k or 200), 0, 0
   local temperature = options.temperature or 0.1
@@ -85,7 +85,7 @@ end
 
 -- ---- lists of neighbours ----------------------------------------------------------
 
--- x (queries, n) padded with `value` to the length.
+-- Pads x (queries, n) with `value` to (queries, length).
 local function padded(x, length, value)
   if x.shape[2] == length then return x end
   local _ <close> = x
@@ -108,8 +108,8 @@ local function listed(name, memory, labels, queries, length)
   return padded(similarities, length, -math.huge), padded(chosen:reshape { #queries, found }, length, 0)
 end
 
--- Sends the lists (queries of all ranks, length) to the ranks that asked, asked[r] of them to rank r. The lists from
--- all ranks are then side by side: (count, world * length) for this rank's `count` queries. Closes x.
+-- Sends the lists (queries of all ranks, length) to the ranks that asked, asked[r] of them to rank r. Returns the lists
+-- of all ranks for this rank's `count` queries, side by side: (count, world * length). Closes x.
 local function handed_back(x, asked, count)
   local _ <close> = x
   local from, length = {}, x.shape[2]

@@ -9,15 +9,15 @@ local sorted_keys = require "cld.sorted_keys"
 
 local protocols = {}
 
---- The settings of each, which a protocol of one's own may give too:
+--- The settings of each; a protocol of your own may set the same:
 --   epochs, batch_size
 --   lr, momentum, weight_decay   SGD's; lr is the rate itself, whatever the batch size
---   milestones, gamma            the rate is times gamma after so many epochs
+--   milestones, gamma            the rate is multiplied by gamma after so many epochs
 --   init                         "normal": weights N(0, 0.01), bias 0; "uniform": PyTorch's default of a linear layer
 --   scale                        of the random crop, shares of the image's area; then a flip
 --   rand_augment                 RandAugment of the training images
---   test_every                   epochs between two tests; the first two epochs, and all from the last milestone on,
---                                are tested as well, and the last
+--   test_every                   epochs between two tests; the first two epochs, all from the last milestone on, and
+--                                the last epoch are tested as well
 protocols.named = {
   moco = {
     epochs = 100, batch_size = 256, lr = 30, momentum = 0.9, weight_decay = 0, milestones = { 60, 80 }, gamma = 0.1,
@@ -32,7 +32,7 @@ protocols.named = {
 --- The names of the settings.
 protocols.fields = sorted_keys(protocols.named.moco)
 
---- In a training of another length the milestones keep their share of it; milestones that coincide become one.
+--- Scales the milestones to a training of another length; milestones that then coincide become one.
 function protocols.scaled(milestones, from, to)
   local list = {}
   for _, milestone in ipairs(milestones) do

@@ -33,7 +33,7 @@ local function agree(options, wanted)
 end
 
 --- of(description of a network (cld.models.description) or nil, options of its run, epochs that were trained) -> the
--- number, or nil: not all that matters is as published.
+-- number, or nil if a setting that matters is not as published.
 function reported.of(description, options, epoch)
   local s = description and description.constructor == "resnet50" and description.settings
   if not s or s.width ~= 64 or s.stem or s.dim ~= 128 or s.small or type(s.branches) ~= "table" then return nil end

@@ -4,12 +4,12 @@
 -- Criteria, each of which ranks the runs:
 --   effective_rank        the higher the better (RankMe: Garrido et al., ICML 2023)
 --   alignment             the lower the better, and
---   uniformity            the lower the better (Wang and Isola, ICML 2020); a collapse has the best alignment, so that
---   alignment_uniformity  is their sum, which stands for both in the mean
+--   uniformity            the lower the better (Wang and Isola, ICML 2020); a collapse has the best alignment, so
+--   alignment_uniformity  is their sum, which replaces both in the mean
 --   group_accuracy        the higher the better: of runs with a group branch, over the epoch's steps
 --   nmi                   the higher the better: of the groups of two views
 --   mean                  the lower the better: the mean of a run's places by effective_rank, alignment_uniformity,
---                         group_accuracy and nmi, of those that all the runs have
+--                         group_accuracy and nmi, as far as all the runs have them
 local core = require "cld.core"
 local history = require "cld.run.history"
 local sorted_keys = require "cld.sorted_keys"
@@ -65,8 +65,8 @@ local function not_finite(diagnostics)
 end
 
 --- read(folder, epoch or nil) -> {name, recipe, epoch, epochs, ended, values = {criterion = number}, knn}; or nil and
--- why not. Without an epoch it takes the last one that has diagnostics. The group accuracy is that of the epoch's
--- steps, all else that of its end.
+-- why not. Without an epoch it takes the last one that has diagnostics. The group accuracy covers the epoch's
+-- steps; everything else is measured at its end.
 function selection.read(folder, epoch)
   local run, why = history.read(folder)
   if not run then return nil, why end
@@ -148,7 +148,7 @@ function selection.rank(runs)
       for i, place in ipairs(places[name]) do sums[i] = sums[i] + place end
     end
   end
-  for i, sum in ipairs(sums) do sums[i] = count > 0 and sum / count or 1 end -- all alike, if there is nothing shared
+  for i, sum in ipairs(sums) do sums[i] = count > 0 and sum / count or 1 end -- all equal, if nothing is shared
   places.mean = sums
   if count > 0 then table.insert(shared, 1, "mean") end
   local knn, rho = {}, {}
@@ -228,7 +228,7 @@ function selection.lines(runs, ranked, by)
   return lines
 end
 
---- notices(runs, by) -> what there is to know before the runs are compared by a criterion, as lines.
+--- notices(runs, by) -> lines: what the reader should know before comparing the runs by a criterion.
 function selection.notices(runs, by)
   local lines, recipes, names = {}, {}, {}
   for _, run in ipairs(runs) do

@@ -8,7 +8,7 @@ local create = core.tensor
 
 local shots = {}
 
-local LEAST_FOR_TOP5 = 5 -- with fewer classes, every row has its class among the first five
+local LEAST_FOR_TOP5 = 5 -- with fewer, every row has its class among the first five
 
 local function class_shown(set, label)
   local name = set.class_names and set.class_names[label + 1]

@@ -30,7 +30,7 @@ function subject.set_up(opt)
   return device
 end
 
--- Checks that what --checkpoint names exists.
+-- Checks that the path of --checkpoint exists.
 local function check_path(path)
   local kind = core.io.exists(path)
   if not kind then
@@ -42,7 +42,7 @@ local function check_path(path)
   end
 end
 
---- load(opt[, path[, encoder]]) -> net, about: of opt.checkpoint, or of another path; prints a line about its content.
+--- load(opt[, path[, encoder]]) -> net, about: loads opt.checkpoint, or another path; prints a line about its content.
 -- encoder: "query" or "key", as in cld.models.load.
 function subject.load(opt, path, encoder)
   if not path then check_path(opt.checkpoint) end
@@ -92,7 +92,7 @@ function subject.sets(opt, about)
   })
 end
 
---- What the weights are, in two words: "after 3 epochs", "fine-tuned", "these weights".
+--- Describes the weights in two words: "after 3 epochs", "fine-tuned", "these weights".
 subject.weights_text = published.weights_text
 
 --- "resize { size = 256 }, center_crop { size = 224 }, normalize { ... }"
