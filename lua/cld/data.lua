@@ -7,7 +7,7 @@
 --     -- batch.labels: i64 (256)
 --   end
 --
--- With `device`, batches are on that device. A CUDA device makes the same views itself: each image is sent there once.
+-- With `device`, batches are on that device. A CUDA device makes the same views itself: each image is sent to it once.
 --
 -- Views are f32 unless `dtype` says otherwise. With "auto" they have the dtype to which convolutions and linear layers
 -- round their inputs under the precision that is set when an epoch begins: bf16 or f16, which a CUDA device convolves
@@ -15,8 +15,8 @@
 -- views may not: a mean has only two or three digits, a sum in f16 overflows at 65504, and matmul and cat require
 -- equal dtypes.
 --
--- data/dataset.lua defines what a data set is. To add a kind: read its images in runtime/data (dataset.h), add a line
--- here.
+-- data/dataset.lua defines what a data set is. To add a kind, read its images in runtime/data (dataset.h) and add a
+-- line here.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local dataset = require "cld.data.dataset"

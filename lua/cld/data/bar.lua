@@ -12,7 +12,7 @@ bar.__index = bar
 
 local width = 20 -- of the bar
 
---- new{what =, bytes = of the whole or nil, have = at the start, every = seconds between lines if there is no terminal,
+--- new{what =, bytes = in all or nil, have = at the start, every = seconds between lines if there is no terminal,
 -- quiet =}
 function bar.new(settings)
   local now = clock()

@@ -4,8 +4,8 @@
 --   #set               images
 --   set.labels         i64 (N), -1 for an image without a label
 --   set.classes        how many
---   set.class_names    their names, where known, in the order of the labels
---   set.images         u8 (N, H, W, 3), where all of them lie in memory; else nil
+--   set.class_names    their names, if known, in the order of the labels
+--   set.images         u8 (N, H, W, 3), if all of them are in memory; else nil
 --   set.paths          the files, in order, if there are files; else nil
 --   set:read(i)        image i, counted from 1: u8 (H, W, 3), and its label. On the caller's thread
 --   set:size()         height and width of every image; nil if they differ, or are not known
@@ -20,7 +20,7 @@ local user_error = require "cld.user_error"
 local Dataset = class.new "cld.dataset"
 local dataset = {}
 
--- Fields that are computed at first use, by a function that the set may have.
+-- Fields that are computed at first use if the set has a function for them.
 local made_by = { labels = "make_labels", classes = "make_classes", paths = "make_paths" }
 
 function Dataset.__index(set, key)
@@ -77,7 +77,7 @@ function dataset.learns_labels(set) return rawget(set, "labels_when_read") and n
 --- Whether value is a data set.
 function dataset.is(value) return getmetatable(value) == Dataset end
 
---- The field `set` of options, or its first entry, which must be a data set.
+--- The field `set` of options, or else its first entry; it must be a data set.
 function dataset.check(name, value)
   if dataset.is(value) then return value end
   caller.raise("%s: expected a data set of cld.data, got %s", name, caller.shown(value))

@@ -3,9 +3,9 @@
 --   cld.data.download { name = "cifar10", root = "./data" }     --> "./data/cifar-10-batches-py"
 --   cld.data.cifar10 { root = "./data", download = true }
 --
--- Meanwhile `root` holds: ARCHIVE.part, which grows and is continued after a break; ARCHIVE, once it is complete and
--- correct, or if the user has put it there; ARCHIVE.unpack, a folder that is filled and then renamed into place. That
--- folder is locked while it exists, so that a second process that fetches the same set is told so.
+-- During a download `root` holds: ARCHIVE.part, which grows and is continued after an interruption; ARCHIVE, once it is
+-- complete and correct, or if the user has put it there; ARCHIVE.unpack, a folder that is filled and then renamed into
+-- place. That folder is locked while it exists, so that a second process that fetches the same set is told so.
 local core = require "cld.core"
 local bar = require "cld.data.bar"
 local caller = require "cld.caller"
@@ -17,7 +17,7 @@ local system, files, jobs = core.system, core.io, core.download
 
 local download = {}
 
--- ---- what there is --------------------------------------------------------------
+-- ---- the published sets ---------------------------------------------------------
 
 local toronto = "https://www.cs.toronto.edu/~kriz/"
 
@@ -90,7 +90,7 @@ download.sets = {
 
 -- ---- jobs -----------------------------------------------------------------------
 
-local slice = 0.1     -- seconds between two looks at signals
+local slice = 0.1     -- seconds between checks for signals
 local stopped = {}    -- the error that unwinds everything after a signal
 
 -- Runs a job to its end. Returns what its last step returned.
@@ -175,7 +175,7 @@ local function name_of(address) return address:match "([^/]*)$" end
 -- The address without a password, for messages.
 local function shown(address) return (address:gsub("^(%a+://)[^/@]*@", "%1")) end
 
--- The archive's address: the mirror's own if it ends with the archive's name, else the name in that folder.
+-- The archive's address: the mirror itself if it ends with the archive's name, else that name in the mirror's folder.
 local function source(entry, mirror)
   local name = name_of(entry.address)
   if not mirror or mirror == "" then return entry.address end
@@ -192,14 +192,14 @@ local function advice(entry, settings)
     name_of(entry.address))
 end
 
--- "; 1.2 MB are kept in PATH, and the next try continues from there", if there is something.
+-- "; 1.2 MB are kept in PATH, and the next try continues from there", if any bytes have arrived.
 local function kept(part)
   local bytes = size(part) or 0
   if bytes == 0 then return "" end
   return ("; %s are kept in '%s', and the next try continues from there"):format(bar.size(bytes), part)
 end
 
--- Fills `part`. After a break it continues by itself if data has arrived since the last one.
+-- Fills `part`. After an interruption it continues by itself if data has arrived since the last one.
 local function fill(part, entry, settings)
   local address = source(entry, settings.mirror)
   for try = 0, settings.retries do
@@ -237,7 +237,7 @@ local function fetch(archive, entry, settings)
     local problem = difference(part, entry, settings)
     if not problem then break end
     os.remove(part)
-    if not continued or try == 2 then -- else what was there before may be to blame
+    if not continued or try == 2 then -- else the bytes from an earlier download may be wrong
       user_error.raise("%s: what came from '%s' is not the published file, and was removed: %s; %s", entry.title,
         shown(address), problem, advice(entry, settings))
     end
@@ -272,10 +272,10 @@ local function unpack(archive, scratch, target, entry, settings)
   for _, name in ipairs(absent) do move(unpacked .. "/" .. name, target .. "/" .. name, entry) end
 end
 
--- ---- the whole ------------------------------------------------------------------
+-- ---- all steps together ---------------------------------------------------------
 
--- The scratch folder, locked. When it is closed it is emptied and removed while the lock is held: by the claim itself,
--- with a root that it has made, unless it is an old one that a process left which was killed.
+-- The scratch folder, locked. Closing it empties and removes it while the lock is held. The claim itself does this, and
+-- removes a root that it has made, unless the folder is an old one, left by a process that was killed.
 local function hold(scratch, entry)
   local is_old = files.exists(scratch)
   local folder = user_error.call(files.claim, scratch)
@@ -293,7 +293,7 @@ local function bring(entry, settings)
   local archive = settings.root .. "/" .. name_of(entry.address)
   local scratch, target = archive .. ".unpack", settings.root .. "/" .. entry.folder
   local _ <close> = hold(scratch, entry)
-  local there = place(entry, settings) -- another may have been quicker
+  local there = place(entry, settings) -- another process may have been quicker
   if there then return there end
   local fetched = fetch(archive, entry, settings)
   unpack(archive, scratch, target, entry, settings)
@@ -303,7 +303,7 @@ end
 
 local function in_session() return package.loaded["cld.repl"] ~= nil end
 
--- f(), with signals only noted until finish() reacts. In a session Ctrl-C is an error, as everywhere there.
+-- Calls f(); signals are only noted until finish() reacts. In a session Ctrl-C is an error, as everywhere there.
 local function heeding_signals(f, entry, settings)
   local part = settings.root .. "/" .. name_of(entry.address) .. ".part"
   if in_session() then return f() end
@@ -348,11 +348,11 @@ end
 
 local defaults = {
   root = "./data",
-  mirror = false, -- another address: the archive's own, or of the folder that holds it
-  keep = false,   -- the archive, too, once it is unpacked
-  stall = 60,     -- seconds without a byte after which a server is given up
-  retries = 4,    -- how often a broken transfer is continued at once, each time if something has come
-  every = 10,     -- seconds between lines if the output is no terminal
+  mirror = false, -- another address, of the archive or of the folder that holds it
+  keep = false,   -- keeps the archive after unpacking
+  stall = 60,     -- gives up a server after so many seconds without a byte
+  retries = 4,    -- how often a broken transfer is continued at once, if data has arrived since the last time
+  every = 10,     -- seconds between lines if the output is not a terminal
   quiet = false,
 }
 local fields = { "name", "entry", "layout", table.unpack(sorted_keys(defaults)) }
@@ -389,7 +389,7 @@ function download.get(options)
   return dist.shared(get, options)
 end
 
---- For the readers, with their own options: fetches the set if options.download says so.
+--- For the readers, with their own options: fetches the set if options.download is true.
 function download.for_reader(name, options)
   if not options.download then return end
   download.get { name = name, root = options.root, layout = options.layout, mirror = options.mirror }

@@ -33,7 +33,7 @@ local like_splits = {
   train = true, training = true, test = true, testing = true, val = true, valid = true, validation = true,
 }
 
--- Train/ beside Test/, or train/ beside val/ without a split, are rarely meant as two classes.
+-- Train/ beside Test/, or train/ beside val/ without a split, are rarely two classes.
 local function tell_splits(where, set)
   local found = {}
   for _, name in ipairs(set.class_names or {}) do

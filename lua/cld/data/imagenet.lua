@@ -2,7 +2,7 @@
 --
 --   train       root/train/nXXXXXXXX/*.JPEG, or root/ILSVRC2012_img_train.tar with an archive for each class in it
 --   validation  root/val/nXXXXXXXX/*.JPEG, root/val/*.JPEG, or root/ILSVRC2012_img_val.tar. Without class folders the
---               development kit says the classes: root/ILSVRC2012_devkit_t12.tar.gz or that folder
+--               development kit gives the classes: root/ILSVRC2012_devkit_t12.tar.gz or that folder
 --
 -- The set is the same, image by image, however the files are stored: classes in the order of their WordNet ids, and
 -- the images of a class by name.
@@ -31,7 +31,7 @@ local function read_list(path)
   local text
   if file then
     text, problem = file:read "a"
-    problem = problem and path .. ": " .. problem -- of a folder
+    problem = problem and path .. ": " .. problem -- for a folder
     file:close()
   end
   if not text then
@@ -77,7 +77,7 @@ end
 
 -- ---- where the images are -------------------------------------------------------
 
--- The place of the split, whether it is a folder, and whether its images are without class folders.
+-- The path of the split, whether it is a folder, and whether its images have no class folders.
 local function find(root, split)
   local place, archive = ("%s/%s"):format(root, split), ("%s/%s"):format(root, archives[split])
   if core.io.exists(root) ~= "folder" then user_error.raise("data.imagenet: there is no folder '%s'", root) end
@@ -107,7 +107,7 @@ end
 
 -- ---- validation images without class folders ------------------------------------
 
--- The row of each image, by its number, from 0.
+-- The row of each image, from 0, by its number.
 local function rows_by_number(set, most)
   local rows = {}
   for i = 1, #set do
@@ -165,7 +165,7 @@ end
 
 -- ---- the set --------------------------------------------------------------------
 
---- imagenet{root, split = "train"|"val", classes}: classes: only these, "imagenet100", a list of WordNet ids, or the
+--- imagenet{root, split = "train"|"val", classes}: classes: only these: "imagenet100", a list of WordNet ids, or the
 -- path of a text with one id per line; each must exist. A label is the position of the image's id among the sorted ids
 -- in use. An archive is read in place (runtime/io/tar.h).
 function imagenet.new(options)

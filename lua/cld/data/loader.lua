@@ -16,9 +16,9 @@ local Loader = class.new "cld.loader"
 local defaults = {
   batch_size = 256,   -- images per step, of all ranks together
   views = 2,          -- of each image, drawn independently; or a list of augmentations, one for each view
-  augment = false,    -- of all views, one of cld.augment; default: augment.none at the images' size
-  device = "cpu",     -- where batches lie
-  dtype = "f32",      -- of the views: f32, bf16, f16, or auto, that of the precision; wherever they are made
+  augment = false,    -- for all views, a list of cld.augment; default: augment.none at the images' size
+  device = "cpu",     -- the device of the batches
+  dtype = "f32",      -- of the views: f32, bf16, f16, or auto, that of the precision; on every device
   resident = true,    -- the device holds the images and makes the views, if it can and they fit; else the host reads
   workers = 1,        -- threads that read and decode; 0: the caller's own. Batches do not depend on it
   prefetch = 3,       -- batches made ahead
@@ -28,8 +28,8 @@ local defaults = {
   max_bad = 0.01,     -- the share of the images that may be unreadable; others take their places
   strict = false,     -- the first image that cannot be read is an error
   drop_last = false,  -- leave out the last batch of an epoch if it is smaller
-  drop_single = true, -- leave it out if it is of one image, on which batch norm cannot train; false to evaluate
-  block = 0,          -- ranks get whole blocks of at most so many images, if there are enough; 0: no matter
+  drop_single = true, -- leave it out if it has one image: batch norm cannot train on it; false to evaluate
+  block = 0,          -- ranks get whole blocks of at most so many images, if there are enough; 0: no blocks
   rank = dist.rank,   -- of the processes that train together: each takes its part of every batch (cld.dist)
   world = dist.world,
 }
@@ -118,8 +118,8 @@ end
 -- set's images. views is a number of views drawn independently by `augment`, or a list of augmentations, one for each
 -- view; without either, views are those of cld.augment.none at the images' size. #loader: steps per epoch;
 -- loader.augmentations: the distinct ones of its views.
--- Settings that do not fit the data are the user's to mend. Further settings:
---   device = "cpu"      where batches lie
+-- Settings that do not fit the data are the user's error. Further settings:
+--   device = "cpu"      the device of the batches
 --   dtype = "f32"       of the views: f32, bf16, f16, or auto, that of the precision
 --   resident = true     the device holds the images and makes the views, if it can and they fit
 --   workers = 1         threads that read and decode; 0: the caller's own. Batches do not depend on it
@@ -128,7 +128,7 @@ end
 --   decode = "fast"     a JPEG at a smaller scale, if every view shrinks it by more anyway; or exact
 --   max_bad = 0.01      the share of images that may be unreadable; strict = true: none
 --   drop_last = false   leaves out the last batch of an epoch if it is smaller
---   drop_single = true  leaves it out if it is of one image, on which batch norm cannot train
+--   drop_single = true  leaves it out if it has one image: batch norm cannot train on it
 --   block = 0           ranks get whole blocks of at most so many images; rank, world: cld.dist's
 --
 --     local set = cld.data.tensors { images = cld.zeros({ 10, 32, 32, 3 }, "u8") }
@@ -187,7 +187,7 @@ function Loader:__tostring()
     settings.dtype == "auto" and "dtype auto" or settings.dtype, settings.device, tostring(self.dataset))
 end
 
---- loader:rest(first_image) -> steps, images: what is left of an epoch from its image first_image (counted from 0) on.
+--- loader:rest(first_image) -> steps, images: the rest of an epoch, from its image first_image (counted from 0) on.
 function Loader:rest(first_image)
   if math.type(first_image) ~= "integer" then
     caller.raise("loader:rest: the first image must be an integer, counted from 0, got %s", caller.shown(first_image))
@@ -268,7 +268,7 @@ local function same(a, b)
   return a and b and a.total == b.total and a.begin == b.begin and a.rows == b.rows
 end
 
--- From now on steps belong to this batch (cld.dist). A loader whose parts are not the job's ranks changes nothing.
+-- Makes this batch the current one for cld.dist. A loader whose parts are not the job's ranks changes nothing.
 function Epoch:be_at_hand(share)
   if dist.alone or self.loader.settings.world ~= dist.world then return end
   if self.begun and self.share.split and not same(core.dist.batch(), self.share) then
@@ -292,7 +292,7 @@ function Epoch:__close()
   getmetatable(self.batches).__close(self.batches)
 end
 
-local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
+local rounded = { bf16 = "bf16", fp16 = "f16" } -- {precision = dtype}
 
 --- loader:epoch(epoch[, first_image = 0]) -> iterator: for batch in loader:epoch(e) do: the batches of epoch e, from
 -- 1, in an order that depends on (seed, epoch); first_image, from 0 in that order, is where a resumed epoch begins.

@@ -9,7 +9,7 @@ local packed = {}
 
 local endings = { ".tar", "-images.npy" }
 
--- NAME, without the endings that mark one of the files.
+-- NAME: the path without the ending of one of the files.
 local function name_of(path)
   for _, ending in ipairs(endings) do
     if path:sub(-#ending) == ending then
@@ -46,7 +46,7 @@ local function open(name, options)
   if is_file(name .. "-images.npy") then return open_npy(name, options.npy) end
 end
 
---- Whether path is the NAME of such files, or one of them.
+--- Whether path is the NAME of such files or one of the files.
 function packed.is_there(path)
   local name = name_of(path)
   for _, ending in ipairs(endings) do

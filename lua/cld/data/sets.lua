@@ -91,7 +91,7 @@ local function check_indices(set, indices)
   return indices:to("cpu"):contiguous()
 end
 
--- The labels in the user's list, which has names or is an i64 tensor of labels; in the set's order, each once.
+-- The labels in the user's list (names, or an i64 tensor of labels), in the set's order, each once.
 local function check_classes(set, classes)
   local wanted = {}
   if create.is_tensor(classes) and classes.dtype == "i64" and classes.ndim == 1 then
@@ -185,7 +185,7 @@ local function common_classes(parts)
   return named and named.class_names, most.classes
 end
 
--- The images in memory as one tensor, if all sets have that, with one size and few enough bytes to copy.
+-- The images in memory as one tensor, if all sets have them in one size and they are few enough to copy.
 local function images_of(parts, count)
   local height, width = parts[1]:size()
   local all = {}
@@ -304,7 +304,7 @@ function sets.labelled_share(options)
   local seed, indices = check_seed("data.labelled_share", options), {}
   local classes = shuffled_classes(set, seed)
   local wanted = math.floor(share * #set + 1e-9)
-  for round = 1, #set do -- the round-th image of every class, until there are enough
+  for round = 1, #set do -- takes the round-th image of every class, until there are enough
     for _, list in ipairs(classes) do
       if #indices < wanted and list[round] then indices[#indices + 1] = list[round] end
     end
@@ -345,7 +345,7 @@ function sets.split(options)
     rows_of(set, create.tensor(taken, "i64"), { name = ("%s, %d others"):format(set.name, #taken) })
 end
 
--- What comes after the last slash.
+-- The part after the last slash.
 local function base_of(path) return path:match "^.*/(.*)$" or path end
 
 -- The names in a list, by the part after their last slash: {base = {{name =, line =}, ...}}.

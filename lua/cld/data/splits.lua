@@ -1,5 +1,5 @@
---- The data set that a recipe's options name, cut into what is trained on and what is scored: for the recipes, and for
--- those that take up a run later.
+--- The data set that a recipe's options name, split into images for training and for scoring: for the recipes, and for
+-- those that use a run later.
 local augment = require "cld.augment"
 local caller = require "cld.caller"
 local core = require "cld.core"
@@ -48,7 +48,7 @@ local function open(part, opt)
   return (part.is_archive and folder.tar or folder.folder)(settings)
 end
 
--- The training set that --data names, and the set for scoring, or nil.
+-- The training set that --data names, and the set for scoring or nil.
 local function train_and_test(opt)
   local train, test = packed.find(opt.data, { upright = opt.upright, npy = require "cld.data".npy })
   if test then return train, test end
@@ -94,9 +94,9 @@ local function classes_shown(set)
   return (" of %d classes%s"):format(set.classes, shown and (" (%s)"):format(shown) or "")
 end
 
---- cld.data.splits.folder(opt) -> the training set, that to score by or nil, and what there is to say or nil, of
--- cld.options.folder: a folder of images: train/ and test/ or val/, class folders, or plain files; or the files that
--- recipes/pack.lua made from one.
+--- cld.data.splits.folder(opt) -> the training set, the set for scoring or nil, and a notice or nil, from the options
+-- cld.options.folder. --data is a folder of images, with train/ and test/ or val/, class folders, or plain files; or
+-- the files that recipes/pack.lua made from one.
 function splits.folder(opt)
   if core.io.exists(opt.data) or not packed.is_there(opt.data) then check_data(opt.data) end
   return with_queries(opt, train_and_test(opt))
@@ -165,7 +165,7 @@ local test_views = {
   stl10 = function(size) return augment.none { size = size, mean = 0.5, std = 0.5 } end,
 }
 
---- test_view(options of a run) -> how an image of its data set is prepared for evaluation; nil if they do not tell.
+--- test_view(options of a run) -> how an image of its data set is prepared for evaluation; nil if they do not name it.
 function splits.test_view(opt)
   local make, size = test_views[rawget(opt, "dataset")], rawget(opt, "size")
   if not make or size ~= nil and math.type(size) ~= "integer" then return nil end
@@ -186,7 +186,7 @@ end
 --- The possible names in opt.dataset.
 splits.names = sorted_keys(by_name)
 
--- ---- of a run, later ------------------------------------------------------------
+-- ---- the images of a run --------------------------------------------------------
 
 local native = { cifar10 = 32, cifar100 = 32, kitchen_hc = 32, stl10 = 96 } -- the sizes of the published recipes
 
@@ -213,7 +213,7 @@ end
 
 local function is_there(path) return core.io.exists(path) ~= nil or packed.is_there(path) end
 
--- The folder in which a run was started, by that of its checkpoint and the option --runs: "a" of "a/runs/NAME/...".
+-- The folder in which a run was started, from its checkpoint's path and the option --runs: "a" of "a/runs/NAME/...".
 local function folder_above(where, runs)
   local path = where:match "^(.*)/[^/]*$" or "."
   if type(runs) ~= "string" or runs:find "^/" or runs:find("..", 1, true) then return nil end
@@ -221,8 +221,9 @@ local function folder_above(where, runs)
   return path .. "/.."
 end
 
--- A run's images: a relative path means one in the folder in which the run was started; else, if nothing is there or an
--- old checkpoint does not say where that was, one in the current folder, or where the run's own place suggests.
+-- The path of a run's images. A relative path starts from the folder in which the run was started. If nothing is there,
+-- or an old checkpoint does not name that folder, it starts from the current folder or from the one that the run's own
+-- path suggests.
 local function located(data, where, stored, started_in)
   if data:find "^/" then return data end
   local here = core.io.working_folder()
@@ -231,11 +232,11 @@ local function located(data, where, stored, started_in)
     local path = parent == "" and data or parent .. "/" .. data
     if is_there(path) then return path end
   end
-  return started_in and started_in .. "/" .. data or data -- which the error names
+  return started_in and started_in .. "/" .. data or data -- the error names it
 end
 
---- of_run(where, stored, {dataset, data, size, classes, started_in}) -> what splits returns, and the options that say
--- so: the data set that a run's stored options name. The third argument replaces the set, its place, or its size;
+--- of_run(where, stored, {dataset, data, size, classes, started_in}) -> what splits returns, and the options that name
+-- it: the data set that a run's stored options name. The third argument replaces the set, its place, or its size;
 -- classes: ImageNet's, as its option, or "all"; started_in: the folder in which the run was started, or nil. `where` is
 -- the checkpoint's path. A data set that no option names is a folder.
 function splits.of_run(where, stored, given)

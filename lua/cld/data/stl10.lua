@@ -13,7 +13,7 @@ local stl10 = {}
 local SIDE, CLASSES = 96, 10
 local MEMORY_BYTES = 2 ^ 29 -- a split up to this size is held in memory; a larger one is read on demand
 
--- The text; or nil and why it cannot be read.
+-- The file's text; or nil and why it cannot be read.
 local function read_file(path)
   local file, problem = io.open(path, "rb")
   if not file then return nil, problem end

@@ -22,7 +22,7 @@ local makes = { nothing = true, jpeg = true, square = true }
 --- cld.data.sweep{set, make = "nothing"|"jpeg"|"square", side, quality = 90, workers = 1, on_signal} -> iterator:
 -- every image of a data set once, in order, decoded by that many threads: for item in cld.data.sweep { set } do. With
 -- make = "jpeg" item.made is a JPEG's bytes, its shorter side at most `side` pixels; with "square" side x side x 3
--- bytes. on_signal is called when a signal arrives; if it returns, or is missing, an error reports the signal. Leaving
+-- bytes. on_signal is called when a signal arrives; if it returns or is missing, an error reports the signal. Leaving
 -- the loop stops the workers.
 return function(options)
   caller.require_fields("data.sweep", options, { "make", "on_signal", "quality", "side", "workers" })
