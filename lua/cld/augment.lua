@@ -3,14 +3,14 @@
 --
 --   cld.augment.cifar()                                   -- CLD's `base` at 32 pixels with CIFAR's statistics
 --   cld.augment.plus { size = 96, scale = { 0.08, 1 } }   -- presets take settings
---   local a = cld.augment.infomin()                       -- and are lists of your own: `print(a)` shows them,
---   a[3].p = 0.5                                          -- a setting is changed,
---   table.insert(a, 5, cld.augment.solarize { p = 0.1 })  -- a step is put in between: the others draw as before
+--   local a = cld.augment.infomin()                       -- and return lists that you can edit: `print(a)`,
+--   a[3].p = 0.5                                          -- change a setting,
+--   table.insert(a, 5, cld.augment.solarize { p = 0.1 })  -- insert a step: the others draw as before
 --   local b = cld.augment.list { cld.augment.resize { size = 32 }, cld.augment.flip() }
 --
 -- Steps run in order. A list that begins with random_resized_crop or resize is fast: only the part of the file that it
--- cuts out is decoded. Values are 0 to 1 unless there is `normalize`, after which only `erasing` may come. Every
--- function that takes a list checks it.
+-- cuts out is decoded. Values are 0 to 1 before `normalize`, after which only `erasing` may come. Every function that
+-- takes a list checks it.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local class = require "cld.class"
@@ -55,7 +55,7 @@ end
 local kinds = {} -- by name
 for _, kind in ipairs(views.kinds()) do kinds[kind.name] = kind end
 
--- The step as one would write it in a program.
+-- The step as it is written in a program.
 local function step_shown(step)
   local _ <close> = core.text.c_locale()
   local parts = {}
@@ -70,8 +70,8 @@ end
 
 local Step = { __name = "cld.augment.step", __tostring = step_shown }
 
--- Fills in the defaults, so that a step shows all its settings. The settings are checked here, the step's place in a
--- list by `list`.
+-- Fills in the defaults, so that a step shows all its settings. The settings are checked here; `list` checks the
+-- step's place in a list.
 local function construct(kind, given)
   local step = { op = kind.name }
   for key, value in pairs(given or {}) do step[key] = copy(value) end
@@ -89,8 +89,8 @@ end
 --- cld.augment.jigsaw{size = 64} -> step: cuts nine patches of size pixels out of a three-by-three grid; each becomes
 -- an image. A view has at most one such step.
 --- cld.augment.rand_augment{n = 2, m = 10, mstd = 0.5, p = 0.5, fill = {124, 116, 104}} -> step: n operations of
--- RandAugment at magnitude m, which varies by mstd, each with probability p, as in InfoMin's code. fill: the colour of
--- areas that move in at the edges.
+-- RandAugment, each with probability p, at magnitude m, which varies by mstd, as in InfoMin's code. fill: the colour
+-- of areas that come from outside the image.
 --- cld.augment.solarize{threshold = 128, p = 0.5} -> step: inverts values at or above the threshold, with probability
 -- p.
 --- cld.augment.gaussian_blur{sigma = {0.1, 2}, p = 1, taps = 0} -> step: blurs with a sigma drawn from that range, in
@@ -280,10 +280,10 @@ end
 local crop_ratio = { 3 / 4, 4 / 3 }
 local cifar, imagenet = augment.statistics.cifar, augment.statistics.imagenet
 
--- Every setting of none, base and plus. `none` is exactly this: the whole image, resized and normalized.
+-- Every setting of none, base and plus, with the defaults of `none`: the whole image, resized and normalized.
 local plain = {
   size = 32,                          -- pixels of the view: a number or { height, width }
-  crop = false,                       -- random_resized_crop, { low, high }: at that scale; else the whole image
+  crop = false,                       -- random_resized_crop, instead of the whole image; { low, high }: at that scale
   scale = { 0.2, 1 },                 -- the crop's share of the area
   ratio = crop_ratio,                 -- its width / height
   jitter_p = 0,                       -- probability of the colour jitter

@@ -1,5 +1,5 @@
---- Gradients of results with respect to inputs, and the check against central differences. What C offers (no_grad and
--- Function, for example) is here and in cld (bindings/autograd.c, bindings/autograd_grad.c).
+--- Gradients of results with respect to inputs, and the check against central differences. The functions in C, such as
+-- no_grad and Function, are here and in cld (bindings/autograd.c, bindings/autograd_grad.c).
 local core = require "cld.core"
 local caller = require "cld.caller"
 local is_tensor, create = core.tensor.is_tensor, core.tensor
@@ -17,7 +17,7 @@ local function weights_like(y)
   return weights:reshape(y.shape):to(y.device)
 end
 
--- f's results as table.pack makes them; the first is of f64.
+-- f's results as table.pack makes them; the first must be f64.
 local function results_of(f, arguments)
   local results = table.pack(f(table.unpack(arguments, 1, arguments.n)))
   if not is_tensor(results[1]) or results[1].dtype ~= "f64" then
@@ -26,7 +26,7 @@ local function results_of(f, arguments)
   return results
 end
 
--- The weighted sum of all elements of those results.
+-- The weighted sum of all elements of f's results.
 local function total(results, weights)
   local sum = 0
   for i, weight in pairs(weights) do sum = sum + (results[i]:detach() * weight):sum():item() end

@@ -1,12 +1,12 @@
 --- Checks that the C side has what these Lua files need. After an update of the sources without `make` the build is
--- older than the Lua files. The first file that misses a function then says so in one line, usually when cld is
+-- older than the Lua files. The first file that lacks a function then reports this in one line, usually when cld is
 -- loaded.
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 
 local built = {}
 
-local library = debug.getinfo(1, "S").source:match "^(@.*/)built%.lua$" -- the folder; nil: not known
+local library = debug.getinfo(1, "S").source:match "^(@.*/)built%.lua$" -- the folder; nil if unknown
 
 -- What the C side's tables are called in `cld`, if not cld.NAME.
 local public = {
@@ -14,7 +14,7 @@ local public = {
   core = "cld.core",
 }
 
--- __index of the C side's table `name`. Outside the library a missing name is a typing error.
+-- __index of the C side's table `name`. Outside the library a missing name is a typo.
 local function missing(name)
   return function(self, key)
     if debug.getinfo(2, "S").source:sub(1, #library) ~= library then

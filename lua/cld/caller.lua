@@ -14,7 +14,7 @@ function caller.raise(format, ...)
   error(place.position() .. place.layer() .. printable_line(format:format(...)), 0)
 end
 
---- The text of an error that a pcall has caught, without the line at its beginning.
+--- The text of an error that a pcall has caught, without the place (file:line) at its beginning.
 function caller.without_place(problem)
   local message, line = tostring(problem), place.position()
   if line ~= "" and message:sub(1, #line) == line then return message:sub(#line + 1) end
@@ -35,12 +35,12 @@ local function settle(name, ok, ...)
 end
 
 --- Calls the library's f(...) and raises its errors at the user's line. `name` is what an error about an argument's
--- type calls it. The traceback stays complete, since f is C, or calls only C.
+-- type calls f. The traceback stays complete, since f is C, or calls only C.
 function caller.call(name, f, ...) return settle(name, pcall(f, ...)) end
 
 local function tensor_shown(t) return ("%s[%s]"):format(t.dtype, table.concat(t.shape, ", ")) end
 
---- Calls the user's f(...), whose results the library uses. If f returns a call, an error in it names f's line.
+--- Calls the user's f(...), whose results the library uses. If f returns a call, an error in that call names f's line.
 caller.user = place.call
 
 -- "a loader", "the class relu, not relu()", "a table"
@@ -62,7 +62,7 @@ function caller.shown(value)
   return open and text or "a closed tensor"
 end
 
---- Raises where options (a table or nil) have a field that is not in the list `names`.
+--- Raises if options (a table or nil) have a field that is not in the list `names`.
 function caller.check_fields(name, options, names)
   if options ~= nil and type(options) ~= "table" or public.kind(options) then
     caller.raise("%s: expected a table of options, got %s", name, caller.shown(options))

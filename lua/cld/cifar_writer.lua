@@ -85,7 +85,7 @@ local function new_pickle()
   return pickle
 end
 
--- A dictionary; entries are {key, kind of value (a method above), value}.
+-- A dictionary; entries are {key, method above that writes the value, value}.
 local function dictionary(entries)
   local pickle = new_pickle()
   pickle.put "}"
@@ -134,7 +134,7 @@ function writer.folder(root, layout)
 end
 
 --- Writes a data set like CIFAR-10 under root. train and test are batches (train is divided into the five files),
--- layout is "python" or "binary". Returns the folder. What cannot be written is an error of the user's.
+-- layout is "python" or "binary". Returns the folder. It is the user's error if the files cannot be written.
 function writer.cifar10(root, layout, train, test, class_names)
   local python = layout == "python"
   local folder = writer.folder(root, layout)

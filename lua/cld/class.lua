@@ -5,8 +5,8 @@
 --   function Loader:steps() ... end
 --   local loader = setmetatable({ ... }, Loader)
 --
--- A call of a method that the class lacks is an error that names the nearest (missing.lua); any other missing field is
--- nil. colon.lua finds the methods here.
+-- A call of a method that the class lacks raises an error that names the nearest (missing.lua); any other missing field
+-- is nil. colon.lua finds the methods here.
 local missing = require "cld.missing"
 local public = require "cld.help.public"
 
@@ -14,7 +14,7 @@ local class = {}
 
 class.all = {} -- a list
 
---- A new class. `name`: of the metatable, which public.lua may translate into the kind of object.
+--- A new class. `name` is that of the metatable; public.lua may translate it into the kind of object.
 function class.new(name)
   local Class = { __name = name }
   Class.__index = Class
@@ -36,7 +36,7 @@ function class.hint(message)
   return ""
 end
 
---- The field of the class, for a class whose own __index ends with `return class.field(Class, object, key)`.
+--- The class's field, for a class with an __index of its own, which ends with `return class.field(Class, object, key)`.
 function class.field(Class, object, key)
   local value = rawget(Class, key)
   if value ~= nil then return value end

@@ -14,7 +14,7 @@ local loaded, sort = package.loaded, table.sort
 
 local closed = {}
 
-local DEEPEST = 3 -- tables in tables: cld.nn.functional
+local DEEPEST = 3 -- levels of tables in tables: cld.nn.functional
 
 -- ---- the nearest name ------------------------------------------------------------
 

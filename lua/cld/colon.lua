@@ -1,7 +1,7 @@
 --- The error for a method that was called with a dot, "parameters needs ':': write net:parameters()", and for a
--- function that was called with a colon, "zeros needs '.': write cld.zeros(...)". What Lua raises, or what the function
--- finds wrong with its arguments, says neither. So whoever reports an error (uncaught.lua) asks here whether one of the
--- calls that were running had such a mistake.
+-- function that was called with a colon, "zeros needs '.': write cld.zeros(...)". Lua's own error, or the
+-- function's error about its arguments, says neither. So the code that reports an error (uncaught.lua) asks here
+-- whether one of the calls that were running had such a mistake.
 --
 -- A method that hands self to another Lua function returns its result in parentheses, `return (chain(x, self))`: a tail
 -- call would take the method off the stack.
@@ -18,10 +18,10 @@ local find, format, gmatch, gsub, match = string.find, string.format, string.gma
 
 local colon = {}
 
-local DEEPEST = 200 -- calls that are looked at
-local SESSION = "=stdin" -- the source of what is typed
+local DEEPEST = 200 -- the most calls that are examined
+local SESSION = "=stdin" -- the source of typed lines
 
--- Adds the names that the value has in the table; those of metamethods are none.
+-- Adds the names that the value has in the table, except those of metamethods.
 local function keys_of(owner, value, names)
   names = names or {}
   for key, item in next, owner do
@@ -31,9 +31,9 @@ local function keys_of(owner, value, names)
   return names
 end
 
--- ---- what was called -------------------------------------------------------------------
+-- ---- the call --------------------------------------------------------------------------
 
--- The names of the method that f is, in one of the classes of Lua; the kind of its objects; whether a value is one.
+-- If f is a method of a class made in Lua: its names, the kind of the class's objects, and a test for such an object.
 local function lua_method(f)
   for _, Class in ipairs(class.all) do
     local names = keys_of(Class, f)
@@ -48,7 +48,7 @@ end
 
 local function field(value, name) return value[name] end
 
--- What the text calls `name` of: "net" of "net.parameters()", and what is between the parentheses: "" or "...".
+-- What `name` is called on in the text, "net" in "net.parameters()", and what the parentheses hold: "" or "...".
 local function object_in(text, name)
   local object, rest = match(text, "([%a_][%w_.%[%]]*)%." .. name .. "%s*([%({\"'%[].*)$")
   return object, rest and not find(rest, "^%(%s*%)") and "..." or ""
@@ -58,8 +58,8 @@ local function needs_colon(name, object, arguments)
   return format("%s needs ':': write %s:%s(%s)", name, object, name, arguments)
 end
 
--- The user's line that called what runs at that level of the caller, and "recipe.lua:12: ". A typed line that is a call
--- and no more is not on the stack.
+-- The user's line that made the call at that level of the caller, and "recipe.lua:12: ". A typed line that consists of
+-- the call alone is not on the stack.
 local function user_text(level)
   local line, at = place.user_line(level + 1)
   if line then return place.line(at.source, line), format("%s:%d: ", at.short_src, line) end
@@ -82,7 +82,7 @@ local function lua_call(level, info)
   return position .. needs_colon(names[1], kind, "...")
 end
 
--- A method in C that lacks its tensor, by Lua's own words, for code whose text is not known.
+-- A method in C that was called without its tensor, from Lua's own message, if the text of the code is not known.
 local function c_call_without_text(position, info, self, message)
   local name = match(message, "bad argument #1 to '([%w_]+)' %(cld%.tensor expected")
   local methods = public.userdata().tensor.methods
@@ -92,7 +92,7 @@ local function c_call_without_text(position, info, self, message)
   return position .. needs_colon(name, "x", "...")
 end
 
--- A method in C may be a function of cld as well: the line shows that it was called as x.sum(), on an object x.
+-- A method in C may be a function of cld too: the line shows that it was called as x.sum(), on an object x.
 local function c_call(level, info, message)
   local around = getinfo(level + 2, "Slf")
   if not around or around.currentline <= 0 or place.is_library(around.source) then return nil end
@@ -114,7 +114,7 @@ end
 
 -- ---- a colon instead of a dot --------------------------------------------------------------
 
--- "cld.zeros" if the value is a public function or class, and the other its table.
+-- "cld.zeros" if `value` is a public function or class, and the second argument is its table.
 local function path_in(value, functions)
   local found
   if type(functions) ~= "table" then return nil end
@@ -132,7 +132,7 @@ local function argument(level, info, i)
   return value
 end
 
--- The table comes as the first argument; for one that is called itself (a class), as the second.
+-- The table is the first argument; if a class was called, the second.
 local function table_call(level, info)
   local first, second = argument(level + 1, info, 1), argument(level + 1, info, 2)
   local path = path_in(info.func, first) or type(first) == "table" and path_in(first, second)
@@ -141,7 +141,7 @@ local function table_call(level, info)
   return format("%s%s needs '.': write %s(...)", position, match(path, "[^.]+$"), path)
 end
 
---- What to say if one of the calls that run has such a mistake, and the level of that call, 1 being this function's;
+--- The message if one of the running calls has such a mistake, and the level of that call, 1 being this function's;
 -- nil if none has. Of several, the outermost is the one that led to the others. message: the error's, or any value.
 function colon.problem(message)
   message = type(message) == "string" and message or ""

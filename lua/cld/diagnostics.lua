@@ -1,10 +1,10 @@
---- What a training without labels shows: whether two views of an image move together and images apart, and whether the
--- features still use their dimensions.
+--- Figures about a training without labels: whether the views of an image move together and the images apart, and
+-- whether the features still use their dimensions.
 --
 --   local seen = cld.diagnostics.views(q1, q2)               -- {alignment =, uniformity =}, tensors without dimensions
 --   local rank = cld.diagnostics.rank { net = net, set = train, augment = view }      -- a number, at an epoch's end
 --   local same = cld.diagnostics.two_views { net = net, set = train, views = views }  -- {alignment, uniformity, nmi}
---   run:diagnose { effective_rank = rank, nmi = same.nmi }   -- printed, logged, and told if it shows a collapse
+--   run:diagnose { effective_rank = rank, nmi = same.nmi }   -- printed and logged, with a warning about a collapse
 --
 -- Call views in every step: it makes a few small launches and reads nothing back. rank and two_views use the same 512
 -- images each time. The host computes the eigenvalues and counts the groups of images.
@@ -57,7 +57,7 @@ function diagnostics.uniformity(x)
   local exponents <close> = products:mul_(4):sub_(squares):sub_(column)
   local values <close> = exponents:exp()
   local sum <close> = values:sum()
-  local pairs_twice <close> = sum:sub_(n) -- without each row's own, exp(0)
+  local pairs_twice <close> = sum:sub_(n) -- without each row's pair with itself, exp(0)
   local mean <close> = pairs_twice:div_(n * (n - 1))
   return mean:log()
 end
@@ -80,7 +80,7 @@ local Parts = class.new "cld.over_parts"
 --- cld.diagnostics.over_parts(key) -> over_parts: collects the figures of a step that processes its n images in parts.
 -- key is the keys (n, d), or n. The means equal those of a single part with all images, so they do not depend on the
 -- number of parts. Without a second query view the alignment is between the query and the key. With two, the number of
--- images is enough.
+-- images is enough as key.
 --   local told = cld.diagnostics.over_parts(key)
 --   told:add({ instance = loss, ... }, q, count)          -- once for each part of `count` images; q: its query views
 --   return told:means { grad_norm = sgd.grad_norm }       -- of all images; with alignment and uniformity
@@ -117,7 +117,7 @@ end
 
 -- ---- effective rank ---------------------------------------------------------
 
-local MOST = 512 -- rows of the matrix whose eigenvalues are sought: 0.05 s
+local MOST = 512 -- the most rows of the matrix whose eigenvalues are computed: 0.05 s
 
 --- effective_rank(x (n, d)) -> exp of the entropy of x's singular values, taken as shares of their sum (Roy and
 -- Vetterli, 2007; as a measure of pretrained features RankMe: Garrido et al., ICML 2023): from 1 (all rows are
@@ -146,7 +146,7 @@ function diagnostics.effective_rank(x)
   return math.exp(entropy)
 end
 
-local chosen = setmetatable({}, { __mode = "k" }) -- {set = {count = subset}}: a damaged image is named once
+local chosen = setmetatable({}, { __mode = "k" }) -- {set = {count = subset}}: a damaged image is named only once
 
 -- That many images, spread evenly over the set: if the set is sorted by class, so is the result.
 local function some(set, count)
@@ -162,7 +162,7 @@ end
 
 --- rank{net =, set =, images = 512, and the options of cld.eval.features} -> effective_rank of net:features, the
 -- pooled features, of so many images of a data set, un-augmented, the same ones each time. The network does not
--- change. Any number of the images may be damaged (max_bad = 1): the training decides about those.
+-- change. Any number of the images may be damaged (max_bad = 1): the training decides how many are too many.
 function diagnostics.rank(options)
   caller.require_fields("diagnostics.rank", options, { "net", "set", "images", table.unpack(eval.feature_options) })
   extract.check("diagnostics.rank", options.net, options.set, "set")
@@ -223,7 +223,7 @@ local function two_of(views)
   return { views[1], views[2] or views[1] }
 end
 
-local NMI_GROUPS = 32 -- of 512 images: the same for all runs, whatever groups they are trained with
+local NMI_GROUPS = 32 -- for 512 images; the same for all runs, whatever groups they train with
 
 -- The features of both views (n, d), rows of unit length.
 local function features_of_views(options, set)
@@ -238,7 +238,7 @@ local function features_of_views(options, set)
     local _ <close> = extract.in_eval_mode(options.net)
     local _ <close> = no_grad()
     for v = 1, 2 do
-      local made = branch(options.net, batch.views[v]) -- the network's own: left to the collector
+      local made = branch(options.net, batch.views[v]) -- may belong to the network: left to the collector
       table.insert(parts[v], core.dist.gather_rows(made:float():normalize()))
     end
   end
@@ -261,7 +261,7 @@ function diagnostics.two_views(options)
   local set = some(options.set, caller.integer(name, "images", options.images or MOST, 2))
   local groups = caller.integer(name, "groups", options.groups or NMI_GROUPS, 1)
   local _ <close> = no_grad()
-  local _ <close> = dist.whole_batch() -- every rank has all rows of the two
+  local _ <close> = dist.whole_batch() -- every rank has all rows of both views
   local a, b = features_of_views(options, set)
   if extract.odd_rows(a):item() + extract.odd_rows(b):item() > 0 then
     return { alignment = 0 / 0, uniformity = 0 / 0, nmi = 0 / 0 }

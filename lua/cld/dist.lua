@@ -4,7 +4,7 @@
 -- (gather_rows), and an optimizer sums the gradients of all ranks (reduce_gradients).
 --
 --   print(cld.dist.rank, cld.dist.world)                     -- 0 and 1 without a job
---   cld.dist.all_reduce(x, { op = "mean" })                  -- in place, of all ranks
+--   cld.dist.all_reduce(x, { op = "mean" })                  -- in place, over all ranks
 --   local all = cld.dist.all_gather(x)                       -- the ranks' rows one below the other, differentiable
 --
 -- Every rank must call these in the same order, with tensors of the same shape (all_gather: of the same row shape).
@@ -99,7 +99,7 @@ function dist.barrier() functional.barrier() end
 function dist.first_only()
   if dist.alone then return end
   functional.set_timeout(0)
-  if dist.rank > 0 then os.exit(true, true) end -- to leave is to wait for all
+  if dist.rank > 0 then os.exit(true, true) end -- exiting waits for all ranks
   dist.world, dist.alone = 1, true
 end
 
@@ -122,7 +122,7 @@ function dist.draw_rows(n, draw)
   return all:narrow(1, share.begin * unit + 1, share.rows * unit)
 end
 
--- The generators' positions differ: the user's error, the same on all ranks.
+-- Raises the user's error, the same on all ranks: the generators' positions differ.
 local function raise_apart(own)
   local texts, other, others = functional.gather_strings(json.encode(own)), nil, {}
   for i, text in ipairs(texts) do
