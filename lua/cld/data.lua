@@ -92,7 +92,7 @@ function data.cifar10(options)
 end
 
 --- cld.data.cifar100{root =, split, layout, download, mirror, labels = "fine"|"coarse"} -> dataset: CIFAR-100 with its
--- 100 classes, or their 20 groups. The settings are those of cifar10.
+-- 100 classes, or their 20 groups. The settings are as for cifar10.
 function data.cifar100(options)
   caller.require_fields("data.cifar100", options, { "root", "split", "layout", "labels", "download", "mirror" })
   return cifar("cifar100", choice("cifar100", options, "labels", "fine", "coarse"), options)

@@ -18,7 +18,7 @@ local defaults = {
   views = 2,          -- of each image, drawn independently; or a list of augmentations, one for each view
   augment = false,    -- for all views, a list of cld.augment; default: augment.none at the images' size
   device = "cpu",     -- the device of the batches
-  dtype = "f32",      -- of the views: f32, bf16, f16, or auto, that of the precision; on every device
+  dtype = "f32",      -- of the views: f32, bf16, f16, or auto, as the precision says; on every device
   resident = true,    -- the device holds the images and makes the views, if it can and they fit; else the host reads
   workers = 1,        -- threads that read and decode; 0: the caller's own. Batches do not depend on it
   prefetch = 3,       -- batches made ahead
@@ -116,11 +116,11 @@ end
 
 --- cld.data.loader{dataset, batch_size = 256, views = 2, augment = list, ...} -> loader: batches of views of a data
 -- set's images. views is a number of views drawn independently by `augment`, or a list of augmentations, one for each
--- view; without either, views are those of cld.augment.none at the images' size. #loader: steps per epoch;
+-- view; without either, they are made by cld.augment.none at the images' size. #loader: steps per epoch;
 -- loader.augmentations: the distinct ones of its views.
 -- Settings that do not fit the data are the user's error. Further settings:
 --   device = "cpu"      the device of the batches
---   dtype = "f32"       of the views: f32, bf16, f16, or auto, that of the precision
+--   dtype = "f32"       of the views: f32, bf16, f16, or auto, as the precision says
 --   resident = true     the device holds the images and makes the views, if it can and they fit
 --   workers = 1         threads that read and decode; 0: the caller's own. Batches do not depend on it
 --   prefetch = 3        batches made ahead

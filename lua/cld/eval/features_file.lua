@@ -72,7 +72,7 @@ function features_file.open(name, set)
   }, File)
 end
 
--- The positions, from 1, of rows whose image is the expected one. If another image replaced an unreadable one, its
+-- The positions, from 1, of the rows with the expected image. If another image replaced an unreadable one, its
 -- features are written only in its own position.
 local function due(self, index)
   local rows = {}

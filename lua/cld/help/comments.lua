@@ -13,7 +13,7 @@
 -- "cld.a(x), cld.b(x) -> tensor: ...". The result is a list of
 --   {name, signature, text, example or nil, file, line}
 -- A bare name in C stays "?.name": collect.lua finds the table that has it.
--- line: that of the function in Lua, of the comment in C. text: paragraphs separated by empty lines; a line that begins
+-- line: the function's in Lua, the comment's in C. text: paragraphs separated by empty lines; a line that begins
 -- with two spaces is kept as a line.
 local comments = {}
 

@@ -154,7 +154,7 @@ end
 
 --- What to insert at the cursor and what to list below the line; either may be nil.
 function complete.at(text)
-  local _ <close> = c_locale() -- names are of ASCII letters
+  local _ <close> = c_locale() -- names consist of ASCII letters
   if find(text, "^%s*$") then return "  " end
   local word = match(text, "%f[%w_]help%s*%(?%s*[\"']([^\"']*)$")
   if word then

@@ -1,4 +1,4 @@
---- What a new report lacks that an older one of the same runs shows, as when the images are no longer where they were.
+--- What a new report lacks that an older one of the same runs shows, for example if the images have moved since.
 -- Both are read from their HTML files, which hold their data as JSON (page.lua).
 local json = require "cld.json"
 

@@ -37,7 +37,7 @@ local function time_of(features, steps)
 end
 
 --- affordable(features, seconds) -> how many of the rows t-SNE can map in so many seconds on this machine at its
--- present load. The time for finding neighbours grows with n squared, that of a step with n log n.
+-- present load. Finding neighbours takes time in proportion to n squared, a step to n log n.
 function map.affordable(features, seconds)
   local count = #features
   if count <= TRIAL // 2 or seconds == math.huge then return count end

@@ -8,7 +8,7 @@ local views = {}
 
 views.images = 6    -- of the training set
 views.of_each = 7   -- views of an image; patches of one jigsaw are shown together
-views.programs = 4  -- at most; the first ones
+views.programs = 4  -- at most: the first ones
 views.largest = 96  -- pixels of a picture's side
 
 -- u8 (height, width, 3) in a square of `side` pixels: all of a view, or the middle of an image.
@@ -60,7 +60,7 @@ local function page(program, originals)
   }
 end
 
--- {{picture u8 (height, width, 3), row from 0}, ...}, those that can be read.
+-- {{picture u8 (height, width, 3), row from 0}, ...} of the images that can be read.
 local function some(set)
   local found, problem = {}, nil
   for _, row in ipairs(sample.spread(#set, 4 * views.images)) do

@@ -24,7 +24,7 @@ function folder.epoch_of(file)
   return digits and #digits < 16 and digits:find "^[^0]" and math.tointeger(tonumber(digits)) or nil
 end
 
--- Whether a file name is that of a checkpoint from which a run may continue.
+-- Whether a file name names a checkpoint from which a run may continue.
 local function is_checkpoint(file)
   return file == folder.checkpoint or file == folder.best or folder.epoch_of(file) ~= nil
 end
@@ -36,7 +36,7 @@ local function first_checkpoint(held)
   end
 end
 
---- The recipe's path: that of the script that was started, or nil if there is none.
+--- The recipe's path: the script that was started, or nil if there is none.
 function folder.recipe() return arg and arg[-1] and arg[0] or nil end
 
 -- The recipe's name: its path without folder and extension.

@@ -6,7 +6,7 @@ local gpu = {}
 local MOST = 16 -- GPUs in one machine
 
 --- there([folder = "/dev"]) -> whether the NVIDIA driver shows a GPU to this process: its device files, which a
--- container has only if it was given one, and under WSL that of Windows' driver.
+-- container has only if it was given one, and under WSL the device file of Windows' driver.
 function gpu.there(folder)
   folder = folder or "/dev"
   for i = 0, MOST - 1 do

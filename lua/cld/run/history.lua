@@ -138,7 +138,7 @@ local function state(events, folder, was_in_use)
   return (was_in_use or core.io.in_use(folder)) and "running" or "stopped"
 end
 
--- The last part of the folder's path; for "." that of the current folder.
+-- The last part of the folder's path; for ".", of the current folder's path.
 local function name_of(folder)
   local path = folder == "." and core.io.working_folder() or folder
   return path:match "[^/]*$"

@@ -22,7 +22,7 @@ local function checksums(states)
   return names, table.concat(sums)
 end
 
--- "ranks 1, 4": those whose checksum i differs from rank 0's; nil if there are none.
+-- "ranks 1, 4": the ranks whose checksum i differs from rank 0's; nil if there are none.
 local function others(texts, i)
   local function sum(text) return text:sub(8 * i - 7, 8 * i) end
   local ranks = {}
