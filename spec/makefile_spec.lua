@@ -10,8 +10,8 @@ end
 describe("the Makefile", function()
   local sources = "find runtime bindings kernels spec -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'"
 
-  -- make runs a line that names $(MAKE) even if it is asked only to print it.
-  local runs_make = { "asan", "clean", "deb", "demo-check", "package-check", "setup" }
+  -- make runs a line that names $(MAKE) even if it is asked only to print it. cuda-report needs a build with CUDA.
+  local left_out = { "asan", "clean", "deb", "demo-check", "package-check", "setup", "cuda-report" }
 
   it("finds everything that its targets need", function()
     local targets = {}
@@ -22,7 +22,7 @@ describe("the Makefile", function()
       end
     end
     assert.is_true(targets.all and targets["bench-decode"] and targets.fuzz)
-    for _, target in ipairs(runs_make) do targets[target] = nil end
+    for _, target in ipairs(left_out) do targets[target] = nil end
     local names = {}
     for target in pairs(targets) do names[#names + 1] = target end
     local said, made = output(("make -n -k BUILD='%s' %s"):format(process.build, table.concat(names, " ")))
