@@ -12,7 +12,7 @@ local opt = cld.options {
   { "build",  "build", "the build folder", nonempty = true },
   { "images", 1000,  "generated images to train on; half as many to test on", min = 40, integer = true },
   { "size",   64,    "pixels of a view; from 64 on both have torchvision's first layers", min = 64, integer = true },
-  { "epochs", 20,    "epochs of both", min = 1, integer = true },
+  { "epochs", 40,    "epochs of both", min = 1, integer = true },
   { "batch",  64,    "images per step, of both", min = 8, integer = true },
   { "peer-method", "", "LightlyTrain's method, such as dino or simclr; empty: its default" },
 }
