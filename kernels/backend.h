@@ -146,8 +146,7 @@ typedef struct cld_memory_ops {
     void (*set_reclaim)(void (*reclaim)(void *context), void *context); /* NULL: nothing to call */
     cld_memory_info (*info)(void);
     cld_status (*synchronize)(void); /* (optional) wait for queued work */
-    /* (optional) While on, waiting is an error. Returns the previous setting. */
-    bool (*forbid_waiting)(bool on);
+    bool (*forbid_waiting)(bool on); /* (optional) while on, waiting is an error; returns the old setting */
     /* (optional) Called when a training step has been queued. Waits for the step a few steps back, so that the host never
      * gets far ahead. A fault that a kernel found in that step is an error here. */
     cld_status (*end_step)(void);
@@ -203,8 +202,7 @@ typedef struct cld_math_ops {
                         const cld_array *b);
     /* out has x's ndim, with size 1 in each reduced dimension. Maximum and minimum are NaN if x contains one. */
     cld_status (*reduce)(cld_reduction kind, const cld_array *out, const cld_array *x);
-    /* The 0-based position along dim of the maximum (CLD_MAX) or minimum (CLD_MIN): the first among equals; NaN wins
-     * over everything. */
+    /* The 0-based position along dim of the maximum or minimum: the first among equals; NaN wins over everything. */
     cld_status (*arg_reduce)(cld_reduction kind, const cld_array *out_i64, const cld_array *x, int dim);
     /* Inclusive cumulative sums along dim; reverse: from the other end. */
     cld_status (*cumsum)(const cld_array *out, const cld_array *x, int dim, bool reverse);
@@ -222,8 +220,8 @@ typedef struct cld_math_ops {
      * temperature. q is the smoothed label: with s = label_smoothing, 1 - s at labels[i], plus s / classes everywhere.
      * labels (n) are i64 and checked by the backend. loss: one element, or (n) for CLD_EACH_ROW. share (f32, one element,
      * or NULL): the share of rows whose largest logit, the first among equals, is at their label; a row with a NaN has
-     * no largest logit. dlogits (or NULL): the gradient of loss; for CLD_EACH_ROW, of each row's loss. All arrays are
-     * dense and row-major, and of one dtype, except share and labels. */
+     * none. dlogits (or NULL): the gradient of loss; for CLD_EACH_ROW, of each row's loss. One dtype except share and
+     * labels; dense, row-major. */
     cld_status (*cross_entropy)(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
                                 const cld_array *logits, const cld_array *labels,
                                 const cld_cross_entropy_params *p);
@@ -259,12 +257,10 @@ typedef struct cld_math_ops {
      * read. vectors (count, n, k), or NULL: the eigenvectors of the k smallest, as unit columns whose first largest entry
      * is positive. All dense, f32 or f64. If a matrix has an entry that is not finite, its results are all NaN. */
     cld_status (*eigh)(const cld_array *values, const cld_array *vectors, const cld_array *a);
-    /* Element i (in row-major order) is a pure function of (seed, position + i). The one element of base (i64, or NULL) is
-     * added to position. */
+    /* Element i, in row-major order, is a pure function of (seed, position + base + i); base is one i64, or NULL: 0. */
     cld_status (*random)(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
                          uint64_t position, const cld_array *base);
-    /* (optional) Whether f32 products and convolutions may use tf32. Returns the previous setting. */
-    bool (*allow_tf32)(bool on);
+    bool (*allow_tf32)(bool on); /* (optional) f32 products may use tf32; returns the old setting */
 } cld_math_ops;
 
 /* ---- convolution, normalization, pooling: kernels/cpu/{conv,norm,pool}*.c ------------------------------------ */
@@ -305,13 +301,11 @@ typedef struct cld_conv_ops {
     bool adds_dy;     /* norm_backward takes dy as two terms */
     bool masks;       /* norm writes relu's mask after a residual, and norm_backward takes it in place of y */
     bool weight_like; /* dw may have x's dtype and weight_layout's layout */
-    /* (optional) Whether to use Winograd's algorithm if it is faster; in f32 it is a digit less precise. On by default.
-     * Returns the previous setting. */
+    /* (optional) Winograd's algorithm if faster; a digit less precise in f32. On by default. Returns the old setting. */
     bool (*set_winograd)(bool on);
     /* (optional) Whether conv2d's output y should be recomputed in backward rather than kept; depends on the shapes. */
     bool (*rebuilds)(const int64_t *x, const int64_t *w, const int64_t *y);
-    /* As in PyTorch: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O), y (N, O, H', W'). bias and dbias may
-     * be NULL. */
+    /* As in PyTorch: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O) or NULL, y (N, O, H', W'). */
     cld_status (*conv2d)(const cld_array *y, const cld_array *x, const cld_array *w, const cld_array *bias,
                          const cld_conv_params *p);
     cld_status (*conv2d_data)(const cld_array *dx, const cld_array *dy, const cld_array *w,
@@ -321,13 +315,13 @@ typedef struct cld_conv_ops {
     /* y = (x - mean) * invstd * weight + bias per channel [+ residual] [then relu]. Each part of the batch has its own mean
      * and invstd; (parts, C) are written: in training the parts' own, else one row from the running statistics. residual,
      * weight, bias may be NULL. In training the running statistics are updated (with the unbiased variance) once per view,
-     * and batches (i64, one element) counts the views; or running_mean, running_var and batches are all NULL. A view's
-     * update uses the mean over its blocks, weighted with the blocks' rows. If a view's mean or variance is not finite
-     * in a channel, it updates nothing. If a call has only a share of its views' images (share.total > 0), one such
-     * view blocks the whole update, and only a call with share.done = 0 adds to batches. mask: NULL, or, if the device
-     * masks and relu follows a residual, cld_norm_mask_bytes(x) of u8. sums: NULL, or in training the result of
-     * norm_sums, added up over the ranks that share the batch (parts.total > 0). Then mean and invstd are those of
-     * whole blocks, and all blocks of each view update the running statistics. */
+     * and batches (i64, one element) counts the views; all three may be NULL. A view's update uses the mean over its
+     * blocks, weighted with the blocks' rows. If a view's mean or variance is not finite in a channel, it updates
+     * nothing. If a call has only a share of its views' images (share.total > 0), one such view blocks the whole
+     * update, and only a call with share.done = 0 adds to batches. mask: NULL, or, if the device masks and relu follows
+     * a residual, cld_norm_mask_bytes(x) of u8. sums: NULL, or in training the result of norm_sums, added up over the
+     * ranks that share the batch (parts.total > 0). Then mean and invstd are those of whole blocks, and all blocks of
+     * each view update the running statistics. */
     cld_status (*norm)(const cld_array *y, const cld_array *mask, const cld_array *mean,
                        const cld_array *invstd, const cld_array *x, const cld_array *residual,
                        const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
@@ -371,8 +365,7 @@ typedef struct cld_conv_ops {
 /* ---- plans of convolutions: optional ------------------------------------------------------------------------------ */
 
 /* Which algorithm of the device's library computes a convolution of one shape. If it is chosen by timing, another process
- * may choose a different one, which rounds differently. So a run keeps its choices, for the same library on the same
- * chip. */
+ * may choose another, which rounds differently. So a run keeps its choices, for the same library on the same chip. */
 enum { CLD_PLAN_KNOBS = 48 };
 typedef struct cld_conv_plan {
     int kind; /* 0: conv2d, 1: conv2d_data, 2: conv2d_weight */
@@ -408,8 +401,7 @@ typedef struct cld_loss_ops {
     /* The same, with the positive f . key as class 0 in front of the queue's classes. */
     cld_status (*queue_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                 const cld_array *key, const cld_array *queue, double temperature);
-    /* Fills negatives with uniform numbers in 0 .. size - 1, a pure function of (seed, draw). draw is one i64, which is
-     * advanced. */
+    /* Uniform numbers in 0 .. size - 1, a pure function of (seed, draw). draw is one i64, which is advanced. */
     cld_status (*sample_negatives)(const cld_array *negatives, const cld_array *draw, int64_t size,
                                    uint64_t seed);
     /* NCE; negatives (rows, K) are rows of the bank. z, one element, is <= 0 until the first batch sets it. */
@@ -535,9 +527,8 @@ typedef struct cld_image_ops {
     /* CPU only: the canvas after the view's instructions up to NORMALIZE: interleaved u8 (height, width, 3). */
     cld_status (*canvas)(uint8_t *out, const cld_view *v, const cld_pixels *image, cld_scratch *scratch);
     /* (optional) For a device that queues. views (n, 3, height, width): f32, bf16 or f16, laid out by conv.layout. drawn
-     * (u8, (n, stride)): instructions. images: u8, (N, H, W, 3), dense. rows (i64): which images to use; each has
-     * equally many consecutive views, so their number divides n. NULL: the first n images. Values are the CPU's,
-     * rounded. */
+     * (u8, (n, stride)): instructions. images: u8, (N, H, W, 3), dense. rows (i64): which images to use, each for
+     * equally many consecutive views; NULL: the first n images. Values are the CPU's, rounded. */
     cld_status (*views)(const cld_array *views, const cld_array *images, const cld_array *rows,
                         const cld_array *drawn, const cld_view_batch *batch);
 } cld_image_ops;
